@@ -1,0 +1,112 @@
+"""fleet.plans.v1: what the policy decided, why, and all that its successor needs to go on."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from schemas.command import Reason
+from schemas.envelope import Record, Value
+from schemas.units import (
+    Count,
+    FleetId,
+    Ratio,
+    ServiceClassId,
+    SignalId,
+    SiteId,
+    UtcTime,
+    Watts,
+    WattsPerSecond,
+)
+
+Mode = Literal["normal", "hold", "price-blind", "rule-based"]
+ShiftPhase = Literal["proposed", "reserved", "active", "returning", "done", "aborted"]
+
+
+class ThrottleControl(Value):
+    """A power target in force or to come at one site."""
+
+    control_id: str
+    site_id: SiteId
+    reason: Reason
+    priority: Count = 0
+    target_power_watts: Watts
+    ramp_down_watts_per_second: WattsPerSecond
+    ramp_up_watts_per_second: WattsPerSecond
+    fallback_power_watts: Watts
+    starts_at: UtcTime
+    ends_at: UtcTime
+    caused_by: list[SignalId] = Field(default_factory=list)
+    explanation: str = ""
+
+
+class ShiftControl(Value):
+    """A share of a service class's traffic moving between two sites, and how far the two-phase saga has come."""
+
+    control_id: str
+    from_site_id: SiteId
+    to_site_id: SiteId
+    service_class: ServiceClassId
+    share_ratio: Ratio
+    reserved_power_watts: Watts
+    phase: ShiftPhase
+    phase_since: UtcTime
+    starts_at: UtcTime
+    ends_at: UtcTime
+    caused_by: list[SignalId] = Field(default_factory=list)
+    explanation: str = ""
+
+
+class Baseline(Value):
+    """A site's meter power before an event was heard of: what a reduction is measured from."""
+
+    signal_id: SignalId
+    site_id: SiteId
+    power_watts: Watts
+
+
+class Dwell(Value):
+    """Since when a price has stood on its side of the strike price at a site: what keeps commands from chattering."""
+
+    site_id: SiteId
+    above: bool
+    since: UtcTime
+
+
+class Rejected(Value):
+    """An alternative that was considered, and why it was not taken."""
+
+    alternative: str
+    why: str
+
+
+class Inputs(Value):
+    """What the plan rests on, as known then."""
+
+    newest_power_window_end: UtcTime | None
+    newest_forecast_issued_at: UtcTime | None
+    signal_ids: list[SignalId]
+    stale_site_ids: list[SiteId]
+
+
+class FleetPlan(Record):
+    """A decision about one fleet. `claim` records only say who plans from now on, at which epoch.
+
+    The newest plan of a fleet is the policy's whole memory: a successor reads it, claims the next epoch, issues
+    again what is in force, then plans.
+    """
+
+    fleet_id: FleetId
+    kind: Literal["claim", "plan"]
+    epoch: Count
+    sequence: Count = Field(description="highest command sequence that this plan's commands use")
+    revision: Count = Field(description="rises with each plan of the epoch")
+    owner: str = Field(description="the worker that plans")
+    issued_at: UtcTime
+    mode: Mode
+    explanation: str
+    throttles: list[ThrottleControl] = Field(default_factory=list)
+    shifts: list[ShiftControl] = Field(default_factory=list)
+    baselines: list[Baseline] = Field(default_factory=list)
+    dwells: list[Dwell] = Field(default_factory=list)
+    rejected: list[Rejected] = Field(default_factory=list)
+    inputs: Inputs | None = None
