@@ -25,5 +25,5 @@ class Record(Value):
     run_id: RunId = Field(LIVE_RUN, description="`live`, or the name of the replay or demo that made the record")
 
     def to_json(self) -> bytes:
-        """The bytes that go on the bus: compact JSON, fields in declared order, so that equal records are equal bytes."""
+        """The bytes on the bus: compact JSON, fields in declared order, so that equal records are equal bytes."""
         return self.__pydantic_serializer__.to_json(self)
