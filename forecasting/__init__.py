@@ -1,0 +1,1 @@
+"""The forecaster: histories, features, models, intervals. Imports schemas, nothing else of ours."""

@@ -1,0 +1,1 @@
+"""The outside world: settings, clock, bus, database, metrics, and the embedded servers. Never imports streams."""

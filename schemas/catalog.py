@@ -90,7 +90,9 @@ def _why(error: ValidationError) -> Rejected:
     reason = "wrong_version" if any("schema_version" in p["loc"] for p in problems) else "invalid"
     said = "; ".join(f"{'.'.join(str(part) for part in p['loc'])}: {p['msg']}" for p in problems[:3])
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-    return Rejected(reason, (said + more)[:500])
+    # A message may quote the sender, and goes to logs and to a table, which don't take every character.
+    detail = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in (said + more)[:500])
+    return Rejected(reason, detail)
 
 
 def prefixed(name: str, run_id: str) -> str:

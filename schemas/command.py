@@ -6,12 +6,15 @@ from pydantic import Field, model_validator
 
 from schemas.envelope import Record
 from schemas.units import (
+    ControlId,
     Count,
     FleetId,
+    Many,
     Ratio,
     ServiceClassId,
     SignalId,
     SiteId,
+    Text,
     UtcTime,
     Watts,
     WattsPerSecond,
@@ -33,7 +36,7 @@ class _Command(Record):
 
     fleet_id: FleetId
     site_id: SiteId
-    control_id: str = Field(min_length=1, max_length=200)
+    control_id: ControlId
     epoch: Count
     sequence: Count
     issued_at: UtcTime
@@ -43,8 +46,8 @@ class _Command(Record):
     reason: Reason
     priority: Count = Field(0, description="within a reason the lower number wins")
     renewal: bool = Field(False, description="the control was already in force; this extends its lease")
-    caused_by: list[SignalId] = Field(default_factory=list, description="the signals that it answers")
-    explanation: str = Field("", max_length=2000)
+    caused_by: Many[SignalId] = Field(default_factory=list, description="the signals that it answers")
+    explanation: Text = Field("", max_length=2000)
 
     @model_validator(mode="after")
     def _times_are_in_order(self) -> Self:
@@ -98,7 +101,7 @@ class Release(_Command):
     """End a control before its time; the site rises at the control's own ramp."""
 
     kind: Literal["release"] = "release"
-    releases_control_id: str = Field(min_length=1, max_length=200)
+    releases_control_id: ControlId
 
 
 Command = Annotated[Throttle | Shift | Release, Field(discriminator="kind")]
@@ -115,12 +118,12 @@ class CommandAck(Record):
 
     fleet_id: FleetId
     site_id: SiteId
-    control_id: str = Field(min_length=1, max_length=200)
+    control_id: ControlId
     epoch: Count
     sequence: Count
     status: AckStatus
     observed_at: UtcTime
-    detail: str = Field("", max_length=500, description="why: the reason of a rejection, how much of a partial")
+    detail: Text = Field("", max_length=500, description="why: the reason of a rejection, how much of a partial")
     meter_power_watts: Watts | None = None
     highest_epoch: Count = Field(description="highest pair seen: a stale planner goes above it")
     highest_sequence: Count

@@ -1,6 +1,7 @@
 """The fleet file (TOML): fleets, sites, GPU pools, GPU models, service classes, limits. A wrong one stops the start."""
 
 import itertools
+import json
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -170,6 +171,8 @@ class FleetFile(_Entry):
                 raise ValueError(f"{what}: id {doubled[0]!r} is given twice")
         models, sites = {model.id for model in self.gpu_models}, {site.id for _, site in self.sites()}
         for fleet, site in self.sites():
+            if len({pool.id for pool in site.pools}) < len(site.pools):
+                raise ValueError(f"fleets.sites.pools: an id is given twice at {fleet.id}/{site.id}")
             for pool in site.pools:
                 if pool.gpu_model not in models:
                     raise ValueError(
@@ -225,18 +228,19 @@ def parse_fleet_file(text: str, name: str = "fleet file") -> FleetFile:
         FleetFileError: it is not TOML, or a key is missing, unknown or wrong; one line that names the key.
     """
     try:
-        return FleetFile.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise FleetFileError(f"{name}: not TOML: {error}") from error
+        # By way of JSON, whose arrays a strict model takes for tuples: `gpus = true` is not one GPU.
+        return FleetFile.model_validate_json(json.dumps(tomllib.loads(text), default=str), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         raise FleetFileError(f"{name}: {_key(first['loc'])}{_message(first)}") from error
+    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number of 5,000 digits, a deep nest
+        raise FleetFileError(f"{name}: not TOML: {error}") from error
 
 
 def _key(location: tuple[int | str, ...]) -> str:
     key = ""
     for part in location:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}"
+        key += f"[{part}]" if isinstance(part, int) else f".{part}" if part.isprintable() else f".{part!r}"
     return f"{key.lstrip('.')}: " if key else ""
 
 

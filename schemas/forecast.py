@@ -5,12 +5,12 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from schemas.envelope import Record, Value
-from schemas.units import Count, FleetId, Ratio, SiteId, TokensPerSecond, UtcTime
+from schemas.units import Count, FleetId, Many, Ratio, SiteId, Text, TokensPerSecond, UtcTime
 
 QUANTILE_LEVELS: tuple[float, ...] = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 
 QuantileValues = Annotated[
-    list[TokensPerSecond], Field(min_length=len(QUANTILE_LEVELS), max_length=len(QUANTILE_LEVELS))
+    Many[TokensPerSecond], Field(min_length=len(QUANTILE_LEVELS), max_length=len(QUANTILE_LEVELS))
 ]
 
 
@@ -41,8 +41,8 @@ class SiteForecast(Record):
     fleet_id: FleetId
     site_id: SiteId
     issued_at: UtcTime
-    model: str = Field(max_length=120, description="name and version of the model that made it")
+    model: Text = Field(max_length=120, description="name and version of the model that made it")
     history_steps: Count = Field(description="closed steps that it rests on")
-    horizons: list[HorizonForecast] = Field(min_length=1)
-    spikes: list[SpikeForecast]
-    flags: list[str] = Field(default_factory=list, description="what is out of the ordinary, e.g. `cold-start`")
+    horizons: Many[HorizonForecast] = Field(min_length=1)
+    spikes: Many[SpikeForecast]
+    flags: Many[Text] = Field(default_factory=list, description="what is out of the ordinary, e.g. `cold-start`")

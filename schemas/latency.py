@@ -6,14 +6,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.units import Count
+from schemas.units import Count, Many
 
 # Upper bounds in seconds; the last bucket is open. Six a decade from 10 ms to 100 s: a quantile read from them is
 # within a factor of 1.47 of the true one (10 ** (1/6)), interpolation aside.
 LATENCY_BOUNDS_SECONDS: tuple[float, ...] = tuple(round(10 ** (step / 6 - 2), 6) for step in range(25))
 BUCKETS = len(LATENCY_BOUNDS_SECONDS) + 1
 
-LatencyCounts = Annotated[list[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
+LatencyCounts = Annotated[Many[Count], Field(min_length=BUCKETS, max_length=BUCKETS)]
 
 EMPTY_COUNTS: tuple[int, ...] = (0,) * BUCKETS
 

@@ -7,12 +7,15 @@ from pydantic import Field
 from schemas.command import Reason
 from schemas.envelope import Record, Value
 from schemas.units import (
+    ControlId,
     Count,
     FleetId,
+    Many,
     Ratio,
     ServiceClassId,
     SignalId,
     SiteId,
+    Text,
     UtcTime,
     Watts,
     WattsPerSecond,
@@ -25,7 +28,7 @@ ShiftPhase = Literal["proposed", "reserved", "active", "returning", "done", "abo
 class ThrottleControl(Value):
     """A power target in force or to come at one site."""
 
-    control_id: str
+    control_id: ControlId
     site_id: SiteId
     reason: Reason
     priority: Count = 0
@@ -35,14 +38,14 @@ class ThrottleControl(Value):
     fallback_power_watts: Watts
     starts_at: UtcTime
     ends_at: UtcTime
-    caused_by: list[SignalId] = Field(default_factory=list)
-    explanation: str = ""
+    caused_by: Many[SignalId] = Field(default_factory=list)
+    explanation: Text = ""
 
 
 class ShiftControl(Value):
     """A share of a service class's traffic moving between two sites, and how far the two-phase saga has come."""
 
-    control_id: str
+    control_id: ControlId
     from_site_id: SiteId
     to_site_id: SiteId
     service_class: ServiceClassId
@@ -52,8 +55,8 @@ class ShiftControl(Value):
     phase_since: UtcTime
     starts_at: UtcTime
     ends_at: UtcTime
-    caused_by: list[SignalId] = Field(default_factory=list)
-    explanation: str = ""
+    caused_by: Many[SignalId] = Field(default_factory=list)
+    explanation: Text = ""
 
 
 class Baseline(Value):
@@ -75,8 +78,8 @@ class Dwell(Value):
 class Rejected(Value):
     """An alternative that was considered, and why it was not taken."""
 
-    alternative: str
-    why: str
+    alternative: Text
+    why: Text
 
 
 class Inputs(Value):
@@ -84,8 +87,8 @@ class Inputs(Value):
 
     newest_power_window_end: UtcTime | None
     newest_forecast_issued_at: UtcTime | None
-    signal_ids: list[SignalId]
-    stale_site_ids: list[SiteId]
+    signal_ids: Many[SignalId]
+    stale_site_ids: Many[SiteId]
 
 
 class FleetPlan(Record):
@@ -100,13 +103,13 @@ class FleetPlan(Record):
     epoch: Count
     sequence: Count = Field(description="highest command sequence that this plan's commands use")
     revision: Count = Field(description="rises with each plan of the epoch")
-    owner: str = Field(description="the worker that plans")
+    owner: Text = Field(description="the worker that plans")
     issued_at: UtcTime
     mode: Mode
-    explanation: str
-    throttles: list[ThrottleControl] = Field(default_factory=list)
-    shifts: list[ShiftControl] = Field(default_factory=list)
-    baselines: list[Baseline] = Field(default_factory=list)
-    dwells: list[Dwell] = Field(default_factory=list)
-    rejected: list[Rejected] = Field(default_factory=list)
+    explanation: Text
+    throttles: Many[ThrottleControl] = Field(default_factory=list)
+    shifts: Many[ShiftControl] = Field(default_factory=list)
+    baselines: Many[Baseline] = Field(default_factory=list)
+    dwells: Many[Dwell] = Field(default_factory=list)
+    rejected: Many[Rejected] = Field(default_factory=list)
     inputs: Inputs | None = None

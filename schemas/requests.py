@@ -4,7 +4,7 @@ from pydantic import Field
 
 from schemas.envelope import Record, Value
 from schemas.latency import LatencyCounts
-from schemas.units import Count, PositiveSeconds, ServiceClassId, SiteId, SourceId, UtcTime
+from schemas.units import Count, Many, PositiveSeconds, ServiceClassId, SiteId, SourceId, UtcTime
 
 
 class ClassRequests(Value):
@@ -30,4 +30,4 @@ class RequestRates(Record):
     sequence: Count
     observed_at: UtcTime
     interval_seconds: PositiveSeconds
-    classes: list[ClassRequests] = Field(min_length=1, max_length=64)
+    classes: Many[ClassRequests] = Field(min_length=1, max_length=64)

@@ -8,6 +8,7 @@ from schemas.envelope import Record
 from schemas.units import (
     FleetId,
     GramsCo2PerKwh,
+    Many,
     Ratio,
     Seconds,
     SettlementPoint,
@@ -63,7 +64,7 @@ class EventSignal(_Signal):
     """
 
     kind: Literal["event", "emergency"]
-    site_ids: list[SiteId] = Field(default_factory=list, max_length=1000)
+    site_ids: Many[SiteId] = Field(default_factory=list, max_length=1000)
     reduction_ratio: Ratio | None = None
     target_power_watts: Watts | None = None
     ramp_seconds: Seconds = Field(0.0, description="time allowed from starts_at to reach the target")

@@ -11,6 +11,7 @@ from schemas.units import (
     Count,
     FleetId,
     Joules,
+    Many,
     PerSecond,
     Ratio,
     Seconds,
@@ -71,7 +72,7 @@ class LoadState(_State):
     tokens_served_per_second: TokensPerSecond
     tokens_queued: Count
     covered_ratio: Ratio = Field(description="part of the window that the records' intervals cover")
-    classes: list[ClassLoad]
+    classes: Many[ClassLoad]
 
 
 SiteState = Annotated[PowerState | LoadState, Field(discriminator="kind")]

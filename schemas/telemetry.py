@@ -1,13 +1,15 @@
 """gpu.telemetry.v1: columnar frames of GPU readings."""
 
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
 from schemas.envelope import Record
-from schemas.units import Count, PoolId, PositiveSeconds, Reading, SiteId, SourceId, UtcTime, Watts
+from schemas.units import Count, Many, PoolId, PositiveSeconds, Reading, SiteId, SourceId, UtcTime, Watts
 
 MAX_GPUS_PER_FRAME = 4096
+
+Column = Annotated[Many[Reading], Field(min_length=1, max_length=MAX_GPUS_PER_FRAME)]
 
 
 class TelemetryFrame(Record):
@@ -24,11 +26,11 @@ class TelemetryFrame(Record):
     observed_at: UtcTime
     interval_seconds: PositiveSeconds = Field(description="time between two frames of this source")
     first_gpu: Count = Field(0, description="index in the pool of the first GPU of the lists")
-    power_watts: list[Reading] = Field(min_length=1, max_length=MAX_GPUS_PER_FRAME)
-    energy_joules: list[Reading] = Field(description="each GPU's cumulative energy counter")
-    utilization_ratio: list[Reading]
-    memory_used_ratio: list[Reading]
-    temperature_celsius: list[Reading]
+    power_watts: Column
+    energy_joules: Column = Field(description="each GPU's cumulative energy counter")
+    utilization_ratio: Column
+    memory_used_ratio: Column
+    temperature_celsius: Column
     meter_power_watts: Watts | None = Field(
         None, description="the site's meter at this instant, cooling included, in the frame that carries it"
     )

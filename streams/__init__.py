@@ -1,0 +1,1 @@
+"""The flow: topology.py is the page to read first."""

@@ -1,0 +1,174 @@
+"""The bus: how to reach Kafka, the topics, producers, and which partition a key lies in."""
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.partitioner import murmur2
+
+from infra.settings import ConfigurationError, Settings
+from schemas.catalog import MAX_MESSAGE_BYTES, Topic, prefixed
+
+
+def partition_of(key: bytes, partitions: int) -> int:
+    """The partition of a raw key: murmur2, as Kafka's own clients have it (librdkafka's default differs)."""
+    number: int = (murmur2(key) & 0x7FFFFFFF) % partitions
+    return number
+
+
+def client_options(settings: Settings) -> dict[str, Any]:
+    """What every aiokafka client needs to reach the brokers, SASL and TLS included.
+
+    Raises:
+        ConfigurationError: a certificate file can't be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "security_protocol": settings.security_protocol,
+    }
+    if "SSL" in settings.security_protocol:
+        options["ssl_context"] = ssl_context(settings)
+    if settings.security_protocol.startswith("SASL") and settings.sasl_password:
+        options |= {
+            "sasl_mechanism": settings.sasl_mechanism,
+            "sasl_plain_username": settings.sasl_username,
+            "sasl_plain_password": settings.sasl_password.get_secret_value(),
+        }
+    return options
+
+
+def ssl_context(settings: Settings) -> ssl.SSLContext:
+    """The TLS context of the settings' certificate files.
+
+    Raises:
+        ConfigurationError: one of them can't be read.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ssl_ca_file)
+        if settings.ssl_certificate_file:
+            context.load_cert_chain(settings.ssl_certificate_file, settings.ssl_key_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"TLS files of the broker: {error}") from error
+    return context
+
+
+async def start_producer(settings: Settings) -> AIOKafkaProducer:
+    """A started producer that is told of every record's fate by all replicas.
+
+    Raises:
+        ConfigurationError: no broker answers.
+    """
+    batch_bytes = 1 if settings.single_record_batches else 64 * 1024
+    producer = AIOKafkaProducer(
+        **client_options(settings),
+        acks="all",
+        linger_ms=0 if settings.single_record_batches else settings.linger_ms,
+        max_batch_size=batch_bytes,
+        max_request_size=MAX_MESSAGE_BYTES,
+    )
+    try:
+        await producer.start()
+    except KafkaError as error:
+        await producer.stop()
+        raise unreachable(settings) from error
+    return producer
+
+
+async def start_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:
+    """A started consumer without a group; the caller assigns its partitions.
+
+    Raises:
+        ConfigurationError: no broker answers.
+    """
+    consumer = AIOKafkaConsumer(
+        **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", **options
+    )
+    try:
+        await consumer.start()
+    except KafkaError as error:
+        await consumer.stop()
+        raise unreachable(settings) from error
+    return consumer
+
+
+def unreachable(settings: Settings) -> ConfigurationError:
+    """The one line that says that no broker answers."""
+    return ConfigurationError(f"no Kafka broker answers at {settings.bootstrap_servers}")
+
+
+async def create_topics(settings: Settings, topics: Iterable[Topic], private: Iterable[str]) -> list[str]:
+    """Creates what is missing of the topics, their dead-letter topics and the stages' private topics.
+
+    Returns:
+        the names created.
+
+    Raises:
+        ConfigurationError: no broker answers, or it refuses.
+    """
+    wanted = [*_public(settings, topics), *(_private(settings, name) for name in private)]
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+    except KafkaError as error:
+        await admin.close()
+        raise unreachable(settings) from error
+    try:
+        there = set(await admin.list_topics())
+        missing = [topic for topic in wanted if topic.name not in there]
+        if missing:
+            response = await admin.create_topics(missing)
+            for name, code, *_ in response.topic_errors:
+                if code and for_code(code) is not TopicAlreadyExistsError:
+                    raise ConfigurationError(f"can't create topic {name}: {for_code(code).__name__}")
+        return [topic.name for topic in missing]
+    except KafkaError as error:
+        raise ConfigurationError(f"can't create topics: {error}") from error
+    finally:
+        await admin.close()
+
+
+def _public(settings: Settings, topics: Iterable[Topic]) -> Iterable[NewTopic]:
+    for topic in topics:
+        policy = "compact,delete" if topic.compacted else "delete"
+        yield _new(settings, topic.on_bus(settings.run_id), policy, topic.retention_seconds)
+        yield _new(settings, prefixed(topic.dlq, settings.run_id), "delete", 14 * 24 * 3600)
+
+
+def _private(settings: Settings, name: str) -> NewTopic:
+    return _new(settings, prefixed(name, settings.run_id), "compact", None)
+
+
+def _new(settings: Settings, name: str, cleanup_policy: str, retention_seconds: int | None) -> NewTopic:
+    configs = {"cleanup.policy": cleanup_policy, "max.message.bytes": str(MAX_MESSAGE_BYTES + 4096)}
+    if retention_seconds:
+        configs["retention.ms"] = str(retention_seconds * 1000)
+    return NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs)
+
+
+async def check_topics(settings: Settings, names: Iterable[str]) -> None:
+    """Makes sure, before a stage starts, that the broker answers and that the topics are there as they should be.
+
+    Raises:
+        ConfigurationError: no broker answers, or a topic is missing or has another number of partitions.
+    """
+    consumer = await start_consumer(settings)
+    try:
+        async with asyncio.timeout(30):
+            there = await consumer.topics()
+            for name in names:
+                if name not in there:
+                    raise ConfigurationError(f"topic {name} is missing: run `gridtide topics`")
+                partitions = len(consumer.partitions_for_topic(name) or ())
+                if partitions != settings.partitions:
+                    raise ConfigurationError(
+                        f"topic {name} has {partitions} partitions, GRIDTIDE_PARTITIONS says {settings.partitions}: "
+                        "topics that are read together need one number"
+                    )
+    except (KafkaConnectionError, TimeoutError) as error:
+        raise unreachable(settings) from error
+    finally:
+        await consumer.stop()

@@ -1,0 +1,1 @@
+"""The embedded default: a Kafka-speaking broker and PostgreSQL as child processes, without Docker or a JVM."""

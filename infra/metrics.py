@@ -1,0 +1,36 @@
+"""Metrics, named by Prometheus' rules: unit in the name, counters end in _total."""
+
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
+
+from infra.settings import ConfigurationError
+
+CONSUMED = Counter("gridtide_records_consumed", "records read", ["stage", "topic"])
+PRODUCED = Counter("gridtide_records_produced", "records written and acknowledged", ["stage", "topic"])
+DEAD_LETTERS = Counter("gridtide_dead_letters", "messages that could not be taken", ["stage", "topic", "reason"])
+LATE = Counter("gridtide_late_records", "records for a window already closed", ["stage", "topic"])
+DUPLICATES = Counter("gridtide_duplicate_records", "records seen before", ["stage", "topic"])
+LAG = Gauge("gridtide_consumer_lag_records", "records not yet read", ["stage", "topic", "partition"])
+COMMITTED = Counter("gridtide_commits", "position commits", ["stage"])
+COMMIT_SECONDS = Histogram("gridtide_commit_seconds", "time a position commit took", ["stage"])
+REBALANCES = Counter("gridtide_rebalances", "group rebalances", ["stage"])
+COMMANDS = Counter("gridtide_commands_sent", "commands sent", ["kind", "reason"])
+ACKS = Counter("gridtide_acks", "acks read", ["status"])
+PLAN_MODE = Gauge("gridtide_plan_mode", "1 for the mode a fleet is planned in", ["fleet_id", "mode"])
+STATE_AGE_SECONDS = Gauge("gridtide_site_state_age_seconds", "age of a site's newest state", ["site_id", "kind"])
+ROWS = Counter("gridtide_rows_written", "rows inserted", ["table"])
+DATABASE_RETRIES = Counter("gridtide_database_retries", "batches kept back because the database was not there")
+STAGE_INFO = Gauge("gridtide_stage_info", "1 for each stage that runs here", ["stage", "run_id"])
+
+
+def serve_metrics(port: int) -> None:
+    """Serves /metrics on a port; 0 serves nothing.
+
+    Raises:
+        ConfigurationError: the port can't be bound.
+    """
+    if port == 0:
+        return
+    try:
+        start_http_server(port)
+    except OSError as error:
+        raise ConfigurationError(f"GRIDTIDE_METRICS_PORT {port}: {error.strerror}") from error

@@ -1,0 +1,86 @@
+"""Settings, from GRIDTIDE_* environment variables. Built by the command line and the app factory only."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from schemas.envelope import LIVE_RUN
+from schemas.fleet import FleetFile, FleetFileError, parse_fleet_file
+from schemas.units import PositiveSeconds, RunId
+
+DEMO_FLEET_FILE = Path(__file__).parent.parent / "streams" / "simulate" / "demo_fleet.toml"
+
+
+class ConfigurationError(RuntimeError):
+    """Something the operator must mend before a start can succeed; the message is one clear line (exit code 2)."""
+
+
+class Settings(BaseSettings):
+    """Everything that differs between two installations."""
+
+    model_config = SettingsConfigDict(env_prefix="GRIDTIDE_", frozen=True)
+
+    bootstrap_servers: str = Field("127.0.0.1:9092", description="Kafka brokers, host:port[,host:port]")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = None
+    sasl_password: SecretStr | None = None
+    ssl_ca_file: Path | None = Field(None, description="CA bundle; the system's if unset")
+    ssl_certificate_file: Path | None = None
+    ssl_key_file: Path | None = None
+
+    database_dsn: SecretStr = Field(
+        SecretStr("postgresql://gridtide@127.0.0.1:5432/gridtide"), description="PostgreSQL or TimescaleDB"
+    )
+    fleet_file: Path = Field(DEMO_FLEET_FILE, description="fleets, sites, pools, service classes, limits (TOML)")
+    run_id: RunId = Field(LIVE_RUN, description="`live`, or the name of a replay whose topics are prefixed with it")
+
+    partitions: Annotated[int, Field(gt=0, le=1024)] = 6
+    replication_factor: Annotated[int, Field(gt=0, le=9)] = 1
+    session_timeout_seconds: PositiveSeconds = 10.0
+    commit_interval_seconds: PositiveSeconds = 1.0
+    max_poll_records: Annotated[int, Field(gt=0)] = 500
+    linger_ms: Annotated[int, Field(ge=0)] = 5
+    single_record_batches: bool = Field(
+        default=False, description="for the embedded broker, whose end offsets are wrong for larger batches"
+    )
+
+    window_seconds: PositiveSeconds = 10.0
+    allowed_lateness_seconds: PositiveSeconds = 5.0
+    future_tolerance_seconds: PositiveSeconds = 30.0
+    forecast_step_seconds: PositiveSeconds = 300.0
+
+    metrics_port: Annotated[int, Field(ge=0, lt=65536)] = Field(0, description="serve /metrics there; 0 is off")
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def load_settings() -> Settings:
+    """Settings from the environment.
+
+    Raises:
+        ConfigurationError: a variable is wrong; one line that names it.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "GRIDTIDE_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg']} (got {first['input']!r})") from error
+
+
+def load_fleet_file(path: Path) -> FleetFile:
+    """The fleet file at `path`.
+
+    Raises:
+        ConfigurationError: it is missing, unreadable or wrong; one line that names the file and the key.
+    """
+    try:
+        return parse_fleet_file(path.read_text(encoding="utf-8"), name=str(path))
+    except FleetFileError as error:
+        raise ConfigurationError(str(error)) from error
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ConfigurationError(f"{path}: {reason}") from error

@@ -1,0 +1,1 @@
+"""aggregate: frames and request rates folded into site state, window by window."""

@@ -1,0 +1,1 @@
+"""Collecting: traces, prices and events as values, before they become records on the bus."""

@@ -1,0 +1,187 @@
+"""`gridtide controller`: one site's commands from the bus to its actuator, and its answers back."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from infra.bus import partition_of, start_consumer, start_producer
+from infra.clock import Clock
+from infra.memory import read_back
+from infra.settings import ConfigurationError, Settings
+from schemas.catalog import COMMAND_ACKS, SITE_COMMANDS, SITE_HEARTBEATS, Topic
+from schemas.envelope import Record
+from schemas.fleet import FleetFile
+from schemas.site import ControllerHeartbeat
+from streams.capacity import full_power_watts
+from streams.dispatch.actuators import Actuator, ActuatorError
+from streams.dispatch.controller import (
+    ControllerState,
+    Surroundings,
+    accept,
+    elapse,
+    last_in_force,
+    ramp,
+    shares_in_force,
+    target_in_force,
+)
+from streams.dispatch.memory import ControllerMemory
+from streams.dispatch.progress import Progress
+from streams.intake import Intake
+
+log = structlog.get_logger()
+
+_TICK_SECONDS = 1.0
+_LEAST_WALL_SECONDS = 0.1  # an accelerated clock must not turn a tick into a busy loop
+_HEARTBEAT_SECONDS = 30.0
+
+
+class ControllerService:
+    """The shell around the pure controller: it alone touches bus, disk, actuator and clock."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        fleet_file: FleetFile,
+        site_id: str,
+        actuator: Actuator,
+        memory: ControllerMemory,
+        clock: Clock,
+    ) -> None:
+        site, fleet_id = fleet_file.site(site_id), fleet_file.fleet_of(site_id)
+        if site is None or fleet_id is None:
+            raise ConfigurationError(f"site {site_id!r} is not in the fleet file")
+        self._settings, self._clock, self._actuator, self._memory = settings, clock, actuator, memory
+        self._fleet_id = fleet_id
+        self._full_power_watts = full_power_watts(site, fleet_file)
+        self._around = Surroundings(site, locked_out=memory.locked_out())
+        self._state = memory.load() or ControllerState(site_id=site_id)
+        self._progress = Progress()
+        self._shares: dict[tuple[str, str], float] = {}
+        self._limit_set: float | None = None
+        self._place = TopicPartition(
+            SITE_COMMANDS.on_bus(settings.run_id), partition_of(site_id.encode(), settings.partitions)
+        )
+        self._intake = Intake(
+            SITE_COMMANDS, settings.run_id, lambda key: partition_of(key, settings.partitions), fleet_file
+        )
+
+    async def run(self) -> None:
+        """Serves the site until cancelled.
+
+        Raises:
+            ConfigurationError: no broker answers at the start.
+        """
+        producer = await start_producer(self._settings)
+        consumer = await start_consumer(self._settings, fetch_max_wait_ms=250)
+        try:
+            self._producer: AIOKafkaProducer = producer
+            await self._observe()
+            await self._start_from_the_last_command(consumer)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._obey(consumer))
+                tasks.create_task(self._tick())
+                tasks.create_task(self._beat())
+        finally:
+            await self._actuator.close()
+            await consumer.stop()
+            await producer.stop()
+
+    async def _start_from_the_last_command(self, consumer: AIOKafkaConsumer) -> None:
+        """Where the saved state left off; without one, from the newest command of each control still in force."""
+        consumer.assign([self._place])
+        if self._state.next_offset is not None:
+            consumer.seek(self._place, self._state.next_offset)
+            return
+        messages = await read_back(self._settings, self._place.topic, self._place.partition)
+        arrived, _ = self._intake.read(messages, self._place.partition)
+        commands = [each.record for each in arrived if each.record.site_id == self._state.site_id]
+        for command in last_in_force(commands, self._clock.now()):
+            await self._take(command)
+        seen = max([self._state.highest, *(command.order for command in commands)])
+        self._state = self._state.model_copy(
+            update={"epoch": seen[0], "sequence": seen[1], "next_offset": messages[-1].offset + 1 if messages else 0}
+        )
+        self._memory.save(self._state)
+        consumer.seek(self._place, self._state.next_offset)
+
+    async def _obey(self, consumer: AIOKafkaConsumer) -> None:
+        async for message in consumer:
+            arrived, rejects = self._intake.read([message], self._place.partition)
+            for reject in rejects:
+                log.warning("not a command", reason=reject.rejected.reason, detail=reject.rejected.detail)
+            for each in arrived:
+                if each.record.site_id == self._state.site_id:
+                    await self._take(each.record)
+            # Only now: a command whose answer was cut off by a crash is taken, and answered, once more.
+            self._state = self._state.model_copy(update={"next_offset": message.offset + 1})
+
+    async def _take(self, command: object) -> None:
+        self._state, ack = accept(self._state, command, self._around, self._clock.now())  # type: ignore[arg-type]
+        self._memory.save(self._state)
+        await self._send(COMMAND_ACKS, [ack])
+
+    async def _tick(self) -> None:
+        while True:
+            await self._observe()
+            now = self._clock.now()
+            before = self._state
+            self._state, answers = elapse(self._state, self._around, now)
+            if not self._around.locked_out:
+                self._state = ramp(self._state, self._around, self._full_power_watts, now)
+                await self._act()
+            if self._state != before:
+                self._memory.save(self._state)
+            await self._send(COMMAND_ACKS, [*answers, *self._progress.changes(self._state, self._around, now)])
+            await self._clock.sleep(max(_TICK_SECONDS, _LEAST_WALL_SECONDS * self._clock.rate))
+
+    async def _observe(self) -> None:
+        meter = self._around.meter_power_watts
+        try:
+            meter = await self._actuator.read_meter_watts()
+        except ActuatorError as error:
+            log.warning("meter", error=str(error))
+        self._around = Surroundings(self._around.site, meter, self._memory.locked_out())
+
+    async def _act(self) -> None:
+        shares = shares_in_force(self._state, self._clock.now())
+        try:
+            if self._state.limit_watts != self._limit_set:
+                await self._actuator.set_power_limit(self._state.limit_watts)
+                self._limit_set = self._state.limit_watts
+            if shares != self._shares:
+                await self._actuator.set_shares(shares)
+                self._shares = shares
+        except ActuatorError as error:
+            log.warning("actuator", error=str(error))
+
+    async def _beat(self) -> None:
+        while True:
+            now = self._clock.now()
+            beat = ControllerHeartbeat(
+                run_id=self._settings.run_id,
+                fleet_id=self._fleet_id,
+                site_id=self._state.site_id,
+                observed_at=now,
+                epoch=self._state.epoch,
+                sequence=self._state.sequence,
+                target_power_watts=target_in_force(self._state, now),
+                meter_power_watts=self._around.meter_power_watts,
+                locked_out=self._around.locked_out,
+            )
+            await self._send(SITE_HEARTBEATS, [beat])
+            await self._clock.sleep(max(_HEARTBEAT_SECONDS, _LEAST_WALL_SECONDS * self._clock.rate))
+
+    async def _send(self, topic: Topic, records: Iterable[Record]) -> None:
+        """Says it if the bus is there. Without it the site goes on by its own rules; the planner will ask again."""
+        for record in records:
+            with contextlib.suppress(KafkaError):
+                await self._producer.send_and_wait(
+                    topic.on_bus(self._settings.run_id),
+                    record.to_json(),
+                    key=topic.key_of(record),
+                    partition=partition_of(topic.key_of(record), self._settings.partitions),
+                )

@@ -1,0 +1,1 @@
+"""forecast: site states folded into histories, and a forecast at the end of each step."""

@@ -1,0 +1,1 @@
+"""policy: what is known of a fleet, planned, guarded, and turned into commands."""

@@ -1,0 +1,89 @@
+"""Who plans a fleet: the first to claim the next epoch on fleet.plans.v1, as everybody reads it back there."""
+
+from uuid import uuid4
+
+from infra.memory import read_back
+from schemas.catalog import FLEET_PLANS, GRID_SIGNALS
+from schemas.envelope import Record
+from schemas.fleet import Fleet
+from schemas.plan import FleetPlan
+from streams.intake import Intake
+from streams.policy.desk import Desk
+from streams.stage import Stage
+
+_CLAIMS = 5
+
+
+class NotOwnedError(RuntimeError):
+    """Others kept claiming the fleet first; the worker gives up and is started again."""
+
+
+class Ownership:
+    """Opens desks for the fleets of a partition."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._plans = stage.intake(FLEET_PLANS)
+        self._signals = stage.intake(GRID_SIGNALS)
+        self._owner = uuid4().hex[:12]
+
+    async def open(self, partition: int) -> dict[str, Desk]:
+        """A desk for every fleet whose key lies in the partition: the last plan read back, the next epoch claimed,
+        the signals read again.
+
+        Raises:
+            NotOwnedError: a fleet could not be claimed.
+        """
+        desks = {}
+        signals = await self._all(self._signals, partition)
+        for fleet in self._stage.fleet_file.fleets:
+            if self._plans.partition_of(fleet.id.encode()) == partition:
+                desk = Desk(fleet, self._stage.fleet_file, await self.claim(fleet, partition))
+                for signal in signals:
+                    if getattr(signal, "fleet_id", None) == fleet.id:
+                        desk.view.observe(signal)
+                desks[fleet.id] = desk
+        return desks
+
+    async def claim(self, fleet: Fleet, partition: int, above_epoch: int = 0) -> FleetPlan:
+        """Claims the epoch after the highest known; the claim carries the last plan on, being the newest record now.
+
+        Raises:
+            NotOwnedError: others were first, every time.
+        """
+        for _ in range(_CLAIMS):
+            history = await self._history(fleet, partition)
+            epoch = max([above_epoch, *(plan.epoch for plan in history)]) + 1
+            claim = self._claim_after(history[-1] if history else None, fleet, epoch)
+            await self._stage.send(FLEET_PLANS, [claim])
+            for plan in await self._history(fleet, partition):
+                if plan.epoch == epoch:
+                    if plan.owner == self._owner:
+                        return claim
+                    break
+        raise NotOwnedError(f"fleet {fleet.id} is claimed by others")
+
+    def _claim_after(self, last: FleetPlan | None, fleet: Fleet, epoch: int) -> FleetPlan:
+        numbering = {
+            "kind": "claim",
+            "epoch": epoch,
+            "sequence": 0,
+            "revision": 0,
+            "owner": self._owner,
+            "issued_at": self._stage.clock.now(),
+            "explanation": f"planned by {self._owner} from epoch {epoch} on",
+        }
+        if last is not None:
+            return last.model_copy(update=numbering)
+        run_id = self._stage.settings.run_id
+        return FleetPlan.model_validate({"run_id": run_id, "fleet_id": fleet.id, "mode": "hold", **numbering})
+
+    async def _history(self, fleet: Fleet, partition: int) -> list[FleetPlan]:
+        plans = await self._all(self._plans, partition)
+        return [plan for plan in plans if isinstance(plan, FleetPlan) and plan.fleet_id == fleet.id]
+
+    async def _all(self, intake: Intake, partition: int) -> list[Record]:
+        settings = self._stage.settings
+        records = await read_back(settings, intake.topic.on_bus(settings.run_id), partition)
+        arrived, _ = intake.read(records, partition)
+        return [each.record for each in arrived]

@@ -1,0 +1,1 @@
+"""record: every topic into the history, each natural key once."""

@@ -1,0 +1,48 @@
+"""The record stage: every topic and every dead letter into the history; the position follows the rows."""
+
+from collections.abc import AsyncIterable
+
+import structlog
+
+from schemas.catalog import Topic
+from streams.engine import Batch
+from streams.record.dead_letter import dead_letter_of, dead_letter_topic
+from streams.record.history import History
+from streams.stage import Stage
+
+log = structlog.get_logger()
+
+
+def attach(stage: Stage, topics: tuple[Topic, ...], owned: frozenset[Topic]) -> None:
+    """Adds agents that record `topics` and their dead letters; of `owned` ones it reports the rejects as well."""
+    history = History(stage.settings.database_dsn.get_secret_value())
+    for topic in topics:
+        _attach_topic(stage, topic, history, owns_rejects=topic in owned)
+        _attach_dead_letters(stage, topic, history)
+
+
+def _attach_topic(stage: Stage, topic: Topic, history: History, *, owns_rejects: bool) -> None:
+    intake = stage.intake(topic)
+
+    async def record(stream: AsyncIterable[Batch]) -> None:
+        async for batch in stream:
+            arrived = await stage.read(intake, batch, owns_rejects=owns_rejects)
+            await history.take(each.record for each in arrived)
+            stage.mark_out(batch)
+
+    stage.agent(topic.name, record)
+
+
+def _attach_dead_letters(stage: Stage, topic: Topic, history: History) -> None:
+    async def record_dead_letters(stream: AsyncIterable[Batch]) -> None:
+        async for batch in stream:
+            letters = [
+                dead_letter_of(message.headers, message.key, message.value, stage.settings.run_id)
+                for message in batch.records
+            ]
+            if None in letters:
+                log.warning("not a dead letter", topic=batch.topic, count=letters.count(None))
+            await history.take(letter for letter in letters if letter is not None)
+            stage.mark_out(batch)
+
+    stage.agent(dead_letter_topic(topic.name), record_dead_letters)

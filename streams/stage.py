@@ -1,0 +1,145 @@
+"""What every stage's agents use: reading batches, sending records, dead letters, memory, positions."""
+
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, Generic, TypeVar
+
+from infra import metrics
+from infra.bus import partition_of
+from infra.clock import Clock
+from infra.settings import Settings
+from schemas.catalog import MAX_RECORD_BYTES, Topic, prefixed
+from schemas.envelope import Record
+from schemas.fleet import FleetFile
+from streams.engine import Batch, StageApp
+from streams.intake import Arrived, Intake, Reject, dead_letter_headers
+
+State = TypeVar("State")
+Headers = list[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Stage:
+    """One running stage."""
+
+    name: str
+    app: StageApp
+    settings: Settings
+    clock: Clock
+    fleet_file: FleetFile
+    failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+    def agent(self, topic: str, consume: Callable[[AsyncIterable[Batch]], Awaitable[None]]) -> None:
+        """Runs `consume` over the batches of a topic (named without the run's prefix)."""
+
+        async def agent(stream: Any) -> None:
+            await self._or_fail(consume(stream.noack()))
+
+        self.app.agent(self.app.source(topic), name=f"{self.name}.{topic}")(agent)
+
+    def background(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Runs `run` beside the agents for as long as the stage lives."""
+
+        async def task() -> None:
+            await self._or_fail(run())
+
+        self.app.task(task)
+
+    async def _or_fail(self, running: Awaitable[None]) -> None:
+        """A bug ends the worker, and its supervisor starts it again: what was not marked out is then read once more."""
+        try:
+            await running
+        except Exception as error:
+            if not self.failed.done():
+                self.failed.set_exception(error)
+            raise
+
+    def intake(self, topic: Topic) -> Intake:
+        """How this stage reads a topic."""
+        # A key's partition never changes and there are few keys: murmur2 costs more than reading a small record.
+        partition = lru_cache(maxsize=65536)(partial(partition_of, partitions=self.settings.partitions))
+        return Intake(topic, self.settings.run_id, partition, self.fleet_file)
+
+    async def read(self, intake: Intake, batch: Batch, *, owns_rejects: bool = True) -> list[Arrived]:
+        """The batch's records; its rejects are on the dead-letter topic when this returns.
+
+        Each topic's rejects are one stage's to report (`topology`); the others leave them out in silence.
+        """
+        arrived, rejects = intake.read(batch.records, batch.partition)
+        if owns_rejects:
+            await self.dead_letter(intake.topic, batch, rejects)
+        return arrived
+
+    async def dead_letter(self, topic: Topic, batch: Batch, rejects: Iterable[Reject]) -> None:
+        """Puts rejects on the dead-letter topic: the original bytes, with reason and position in the headers."""
+        rejects = list(rejects)
+        await self._all_sent(
+            self._send(
+                prefixed(topic.dlq, self.settings.run_id),
+                reject.key,
+                reject.value[:MAX_RECORD_BYTES] if reject.value else reject.value,
+                partition=batch.partition,
+                headers=dead_letter_headers(reject, batch.topic, batch.partition),
+            )
+            for reject in rejects
+        )
+        for reject in rejects:
+            metrics.DEAD_LETTERS.labels(self.name, topic.name, reject.rejected.reason).inc()
+
+    async def send(self, topic: Topic, records: Iterable[Record], headers: Headers | None = None) -> None:
+        """Sends records, in order, and returns when the brokers have acknowledged every one."""
+        name = topic.on_bus(self.settings.run_id)
+        await self._all_sent(
+            self._send(name, topic.key_of(record), record.to_json(), headers=headers) for record in records
+        )
+
+    async def remember(self, name: str, partition: int, entries: Iterable[tuple[str, bytes]]) -> None:
+        """Writes entries of the stage's memory topic into a partition and returns when they are durable."""
+        on_bus = prefixed(name, self.settings.run_id)
+        await self._all_sent(self._send(on_bus, key.encode(), value, partition=partition) for key, value in entries)
+
+    def mark_out(self, batch: Batch, position: int | None = None) -> None:
+        """All before `position` (the batch's end by default) is out and may be committed."""
+        self.app.consumer.mark_out(batch, batch.next_offset if position is None else position)
+
+    async def _all_sent(self, sends: Iterable[Awaitable[Awaitable[Any]]]) -> None:
+        # Handed over one after the other, so that order is kept; awaited together, so that they share requests.
+        await asyncio.gather(*[await send for send in sends])
+
+    async def _send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers | None = None,
+    ) -> Awaitable[Any]:
+        if partition is None:
+            partition = partition_of(key or b"", self.settings.partitions)
+        sent: Awaitable[Any] = await self.app.producer.send(topic, key, value, partition, None, headers)
+        metrics.PRODUCED.labels(self.name, topic).inc()
+        return sent
+
+
+@dataclass(slots=True)
+class Assigned(Generic[State]):
+    """A state for each partition of the current assignment, opened anew after every rebalance.
+
+    After a rebalance a partition is read again from its committed position, so that state from before it is void.
+    """
+
+    opened: Callable[[Batch], Awaitable[State]]
+    _states: dict[tuple[str, int], State] = field(default_factory=dict)
+    _generation: int = -1
+
+    async def of(self, batch: Batch) -> State:
+        """The state of the batch's partition."""
+        if batch.generation != self._generation:
+            self._states.clear()
+            self._generation = batch.generation
+        place = (batch.topic, batch.partition)
+        if place not in self._states:
+            self._states[place] = await self.opened(batch)
+        return self._states[place]

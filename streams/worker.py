@@ -1,0 +1,75 @@
+"""One stage as a process: checks before the start, runs until told to end, ends at once when something fails."""
+
+import asyncio
+import contextlib
+import signal
+
+import structlog
+
+from infra import metrics
+from infra.bus import check_topics
+from infra.clock import FollowedClock
+from infra.metrics import serve_metrics
+from infra.migrate import status
+from infra.settings import ConfigurationError, Settings, load_fleet_file
+from schemas.catalog import prefixed
+from streams.stage import Stage
+from streams.topology import STAGES, build
+
+log = structlog.get_logger()
+
+# A graceful end takes a second or two; what hangs longer is cut off, which costs a replay and nothing else.
+_STOP_SECONDS = 10.0
+
+
+async def run_stage(name: str, settings: Settings) -> None:
+    """Runs a stage until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError, DatabaseConfigurationError, DatabaseUnavailableError, MigrationError: something must be
+            mended before it can start.
+        Exception: whatever failed in an agent; the process must end, so that a supervisor starts it again.
+    """
+    fleet_file = load_fleet_file(settings.fleet_file)
+    flow = STAGES[name]
+    names = [*(topic.on_bus(settings.run_id) for topic in (*flow.reads, *flow.writes))]
+    if flow.memory:
+        names.append(prefixed(flow.memory, settings.run_id))
+    await check_topics(settings, names)
+    if name == "record":
+        await _check_database(settings)
+    serve_metrics(settings.metrics_port)
+    followed = FollowedClock(settings)
+    stage = build(name, settings, await followed.start(), fleet_file)
+    try:
+        await _run_until_told(stage)
+    finally:
+        await followed.stop()
+
+
+async def _check_database(settings: Settings) -> None:
+    for migration in await asyncio.to_thread(status, settings.database_dsn.get_secret_value()):
+        if migration.applied_at is None:
+            raise ConfigurationError(f"the database lacks migration {migration.name}: run `gridtide migrate`")
+
+
+async def _run_until_told(stage: Stage) -> None:
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.set)
+    await stage.app.start()
+    metrics.STAGE_INFO.labels(stage.name, stage.settings.run_id).set(1)
+    log.info("started", run_id=stage.settings.run_id, brokers=stage.settings.bootstrap_servers)
+    told_or_failed = [
+        asyncio.ensure_future(told.wait()),
+        stage.failed,
+        asyncio.ensure_future(stage.app._crashed.wait()),
+    ]
+    await asyncio.wait(told_or_failed, return_when=asyncio.FIRST_COMPLETED)
+    if stage.failed.done():
+        stage.failed.result()
+    if not told.is_set():
+        raise RuntimeError(f"the stream engine crashed: {stage.app.crash_reason!r}")
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stage.app.stop(), _STOP_SECONDS)
+    log.info("stopped")

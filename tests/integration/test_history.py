@@ -1,0 +1,284 @@
+"""The history on a real PostgreSQL: migrated once whoever asks, each natural key in once, every record whole."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from infra import migrate as migrate_module
+from infra.database import DatabaseConfigurationError, DatabaseUnavailableError, connect
+from infra.migrate import MigrationError, available_migrations, migrate, migration, status
+from schemas.catalog import BY_NAME as TOPIC_BY_NAME
+from schemas.envelope import Record
+from streams.record.rows import BY_NAME, TABLES, DeadLetter, Row, Table, row_of
+from streams.record.writer import write, write_batch
+from tests.examples import ACK, EXAMPLES, FRAME, PLAN, REQUESTS
+
+pytestmark = pytest.mark.database
+
+Connection = psycopg.AsyncConnection[Any]
+LETTER = DeadLetter(
+    arrived_at=datetime(2026, 11, 1, tzinfo=UTC),
+    topic="gpu.telemetry.v1",
+    partition_id=3,
+    message_offset=2**40,
+    run_id="live",
+    reason="not_json",
+    detail="EOF while parsing a value",
+    message_key=None,
+    message=b"\x00\xff{",
+)
+
+
+@pytest.fixture
+def migrated_dsn(database_dsn: str) -> str:
+    migrate(database_dsn)
+    return database_dsn
+
+
+@pytest.fixture
+async def connection(migrated_dsn: str) -> AsyncIterator[Connection]:
+    opened = await connect(migrated_dsn, "gridtide-test")
+    async with opened:
+        yield opened
+
+
+async def fetch(connection: Connection, query: str, *arguments: object) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(query.encode(), arguments)).fetchall()
+
+
+async def all_rows(connection: Connection, table: Table) -> list[dict[str, Any]]:
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    found = await connection.execute(sql.SQL("SELECT {} FROM {}").format(columns, sql.Identifier(table.name)))
+    return [dict(zip(table.columns, row, strict=True)) for row in await found.fetchall()]
+
+
+def acks(*sequences: int) -> list[Row]:
+    return [row_of(ACK.model_copy(update={"sequence": sequence}))[1] for sequence in sequences]
+
+
+def by_table(records: Sequence[Record | DeadLetter]) -> dict[str, list[Row]]:
+    tables: dict[str, list[Row]] = {}
+    for record in records:
+        name, row = row_of(record)
+        tables.setdefault(name, []).append(row)
+    return tables
+
+
+def test_migrate_twice_is_a_no_op(database_dsn: str) -> None:
+    names = [one.name for one in available_migrations()]
+    assert [(one.name, one.applied_at) for one in status(database_dsn)] == [(name, None) for name in names]
+    assert migrate(database_dsn) == names
+    before = status(database_dsn)
+    assert migrate(database_dsn) == []
+    assert status(database_dsn) == before
+    assert [one.name for one in before if one.applied_at is not None and one.known] == names
+
+
+def test_migrate_by_four_at_once_applies_once(database_dsn: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        applied = list(pool.map(migrate, [database_dsn] * 4))
+    assert sorted(applied, key=len) == [[], [], [], [one.name for one in available_migrations()]]
+
+
+def test_migrate_refuses_an_edited_file(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = available_migrations()
+    edited = migration(first.name, first.sql.encode() + b"-- edited\n")
+    monkeypatch.setattr(migrate_module, "available_migrations", lambda: [edited, *others])
+    for ask in (migrate, status):
+        with pytest.raises(MigrationError, match=rf"^{first.name}: edited after it was applied"):
+            ask(migrated_dsn)
+
+
+def test_migrate_undoes_a_file_that_fails_and_keeps_those_before(
+    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = migration("0001_a.sql", b"CREATE TABLE a ();"), migration("0002_b.sql", b"CREATE TABLE b (); OOPS;")
+    monkeypatch.setattr(migrate_module, "available_migrations", lambda: [good, bad])
+    with pytest.raises(MigrationError, match=r'^0002_b\.sql: syntax error at or near "OOPS" \(SQLSTATE 42601\)$'):
+        migrate(database_dsn)
+    with psycopg.connect(database_dsn) as plain:
+        assert plain.execute(
+            "SELECT to_regclass('gridtide.a') IS NULL, to_regclass('gridtide.b') IS NULL"
+        ).fetchone() == (
+            False,
+            True,
+        )
+    assert [one.applied_at is not None for one in status(database_dsn)] == [True, False]
+
+
+def test_migrate_up_to_date_needs_no_right_to_change_anything(migrated_dsn: str) -> None:
+    read_only = f"{migrated_dsn} options='-c default_transaction_read_only=on'"
+    assert migrate(read_only) == []
+
+
+def test_migrate_refuses_a_database_that_cannot_hold_every_name(postgres_dsn: str, database_dsn: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(database_dsn)["dbname"]
+    with psycopg.connect(postgres_dsn, autocommit=True) as server:
+        server.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(str(name))))
+        server.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'").format(
+                sql.Identifier(str(name))
+            )
+        )
+    with pytest.raises(MigrationError, match="encoding is LATIN1"):
+        migrate(database_dsn)
+
+
+async def test_columns_are_those_of_rows(connection: Connection) -> None:
+    found = await fetch(
+        connection,
+        "SELECT table_name, column_name, udt_name FROM information_schema.columns"
+        " WHERE table_schema = 'gridtide' ORDER BY table_name, ordinal_position",
+    )
+    types: dict[str, dict[str, str]] = {}
+    for table, column, udt in found:
+        types.setdefault(table, {})[column] = f"{udt[1:]}[]" if udt.startswith("_") else udt
+    del types["migrations"]
+    assert types == {table.name: table.types for table in TABLES}
+    assert all(tuple(types[table.name]) == table.columns for table in TABLES)
+
+
+async def test_primary_keys_are_the_natural_keys(connection: Connection) -> None:
+    found = await fetch(
+        connection,
+        "SELECT table_name, array_agg(column_name::text ORDER BY usage.ordinal_position)"
+        " FROM information_schema.key_column_usage AS usage"
+        " JOIN information_schema.table_constraints USING (constraint_schema, constraint_name, table_name)"
+        " WHERE constraint_schema = 'gridtide' AND constraint_type = 'PRIMARY KEY' GROUP BY table_name",
+    )
+    keys = {name: tuple(columns) for name, columns in found}
+    assert keys.pop("migrations") == ("number",)
+    assert keys == {table.name: table.key for table in TABLES}
+    for topic, records in EXAMPLES.items():
+        assert {keys[row_of(record)[0]] for record in records} == {TOPIC_BY_NAME[topic].natural_key}
+
+
+async def test_every_table_and_column_has_a_comment(connection: Connection) -> None:
+    bare = await fetch(
+        connection,
+        "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum >= 0"
+        " WHERE relnamespace = 'gridtide'::regnamespace AND relkind = 'r' AND NOT attisdropped"
+        " AND (obj_description(pg_class.oid, 'pg_class') IS NULL"
+        "   OR coalesce(col_description(pg_class.oid, attnum), '') = '')",
+    )
+    assert bare == []
+
+
+async def test_every_record_lands_and_reads_back_equal(connection: Connection) -> None:
+    for topic, records in EXAMPLES.items():
+        batch = by_table(records)
+        assert await write_batch(connection, batch) == {table: len(rows) for table, rows in batch.items()}
+        adapter = TOPIC_BY_NAME[topic].adapter
+        rows = [row for table in batch for row in await all_rows(connection, BY_NAME[table])]
+        read = [adapter.validate_json(json.dumps(row, default=in_rfc_3339)) for row in rows]
+        assert sorted(read, key=Record.to_json) == sorted(records, key=Record.to_json)
+
+
+def in_rfc_3339(value: datetime) -> str:
+    return value.isoformat()
+
+
+async def test_a_dead_letter_lands_and_reads_back_equal(connection: Connection) -> None:
+    assert await write_batch(connection, by_table([LETTER])) == {"dead_letters": 1}
+    (row,) = await all_rows(connection, BY_NAME["dead_letters"])
+    assert DeadLetter(**row) == LETTER
+
+
+async def test_extremes_land_and_read_back_equal(connection: Connection) -> None:
+    frame = FRAME.model_copy(
+        update={
+            "sequence": 2**62,
+            "observed_at": datetime.max.replace(tzinfo=UTC),
+            "source": "é␀\U0001f50b" * 40,
+            "power_watts": [1.7976931348623157e308, 5e-324, -0.0],
+            "energy_joules": [None, None, None],
+            "utilization_ratio": [],
+            "temperature_celsius": [1, 2, 3],
+        }
+    )
+    assert await write(connection, *_one(frame)) == 1
+    (row,) = await all_rows(connection, BY_NAME["gpu_telemetry"])
+    assert row == vars(frame)
+
+
+def _one(record: Record) -> tuple[str, list[Row]]:
+    name, row = row_of(record)
+    return name, [row]
+
+
+async def test_the_same_batch_twice_inserts_nothing_more(connection: Connection) -> None:
+    batch = by_table([record for records in EXAMPLES.values() for record in records] + [LETTER])
+    first = await write_batch(connection, batch)
+    assert first == {table: len(rows) for table, rows in batch.items()}
+    before = {table: await all_rows(connection, BY_NAME[table]) for table in batch}
+    assert await write_batch(connection, batch) == dict.fromkeys(batch, 0)
+    assert {table: await all_rows(connection, BY_NAME[table]) for table in batch} == before
+
+
+async def test_a_mixed_batch_inserts_only_what_is_new(connection: Connection) -> None:
+    assert await write(connection, "command_acks", acks(1, 2, 3)) == 3
+    assert await write(connection, "command_acks", acks(2, 3, 4, 5)) == 2
+    assert {row["sequence"] for row in await all_rows(connection, BY_NAME["command_acks"])} == {1, 2, 3, 4, 5}
+
+
+async def test_duplicates_within_a_batch_go_in_once_and_the_first_holds(connection: Connection) -> None:
+    other = [row_of(ACK.model_copy(update={"sequence": 1, "detail": "said later"}))[1]]
+    assert await write(connection, "command_acks", acks(1, 2, 1) + other) == 2
+    details = {row["detail"] for row in await all_rows(connection, BY_NAME["command_acks"])}
+    assert details == {ACK.detail}
+
+
+async def test_one_transaction_may_write_a_table_more_than_once(connection: Connection) -> None:
+    await write(connection, "command_acks", acks(1))
+    async with connection.transaction():
+        assert await write(connection, "command_acks", acks(1, 2)) == 1
+        assert await write(connection, "command_acks", acks(2, 3)) == 1
+    assert len(await all_rows(connection, BY_NAME["command_acks"])) == 3
+
+
+async def test_an_empty_batch_writes_nothing(connection: Connection) -> None:
+    assert await write_batch(connection, {}) == {}
+    assert await write_batch(connection, {"command_acks": []}) == {"command_acks": 0}
+
+
+async def test_a_batch_that_fails_leaves_nothing_and_the_connection_usable(connection: Connection) -> None:
+    broken = (*row_of(PLAN)[1][:-1], "{not json")
+    with pytest.raises(psycopg.DataError):
+        await write_batch(connection, {"command_acks": acks(1), "fleet_plans": [broken]})
+    assert await all_rows(connection, BY_NAME["command_acks"]) == []
+    assert await write(connection, "command_acks", acks(1)) == 1
+
+
+async def test_two_writers_of_the_same_rows_insert_them_once(migrated_dsn: str, connection: Connection) -> None:
+    async with await connect(migrated_dsn) as other:
+        written = await asyncio.gather(
+            write(connection, "command_acks", acks(*range(500))), write(other, "command_acks", acks(*range(500)))
+        )
+    assert sum(written) == 500
+
+
+async def test_a_connection_that_was_cut_is_worth_another_try(migrated_dsn: str, connection: Connection) -> None:
+    async with await connect(migrated_dsn) as other:
+        await other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        with pytest.raises(DatabaseUnavailableError):
+            await write(connection, "command_acks", acks(1))
+        with pytest.raises(DatabaseUnavailableError):
+            await write_batch(connection, by_table([REQUESTS]))
+        assert await write(other, "command_acks", acks(1)) == 1
+
+
+async def test_missing_tables_and_permissions_are_for_a_person_to_mend(database_dsn: str) -> None:
+    async with await connect(database_dsn) as connection:
+        with pytest.raises(DatabaseConfigurationError, match='schema "gridtide" does not exist'):
+            await write(connection, "command_acks", acks(1))
+        migrate(database_dsn)
+        await connection.execute("SET default_transaction_read_only = on")
+        with pytest.raises(DatabaseUnavailableError, match="SQLSTATE 25006"):
+            await write(connection, "command_acks", acks(1))
