@@ -1,4 +1,4 @@
-# Everything a newcomer runs. `make help` lists it.
+# Everything a newcomer runs, and everything CI runs. `make help` lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
@@ -9,20 +9,57 @@ STAMP  := $(VENV)/.installed
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv with the pinned dependencies and gridtide itself
 
 $(STAMP): requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gridtide needs Python 3.11 or newer; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "gridtide needs Python 3.11 or newer; name one, such as: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
 	@echo "setting up $(VENV) (once; a minute or two)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --require-hashes -r requirements.txt
-	@$(BIN)/python -m pip install -q --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
+.PHONY: demo
+demo: $(STAMP) ## run the main job on an embedded broker and database, and say what happened
+	@$(BIN)/gridtide demo
+
+.PHONY: test
+test: $(STAMP) ## run all tests; what this machine lacks (Java, Docker) is skipped by name
+	@$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(STAMP) ## style, types, import rules, contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas.publish --check
+
+.PHONY: format
+format: $(STAMP) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+.PHONY: contracts
+contracts: $(STAMP) ## write the JSON Schemas and the AsyncAPI document anew from schemas/
+	@$(BIN)/python -m schemas.publish
+
+.PHONY: kafka
+kafka: $(STAMP) ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C (needs Java 17 and Maven)
+	@$(BIN)/python -m infra.kafka.local
+
+.PHONY: bench
+bench: $(STAMP) ## measure the stages side by side with the bare client
+	@$(BIN)/python -m benchmarks.aggregate
+
 .PHONY: pin
-pin: $(STAMP) ## write requirements.txt anew from pyproject.toml
-	@$(BIN)/python -m pip install -q uv
-	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --universal --no-emit-index-url --generate-hashes --python-version 3.11 --no-header -o requirements.txt
+pin: $(STAMP) ## write requirements.txt anew from pyproject.toml, without naming a host
+	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --universal --no-emit-index-url --no-emit-find-links --generate-hashes --python-version 3.11 --no-header -o requirements.txt
+
+.PHONY: clean
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache

@@ -12,6 +12,9 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 # A step counts when at least this share of it was observed; a rarer one is a gap.
 _LEAST_COVERED_RATIO = 0.5
 
+# More than all the world's GPUs make: such a state is taken as not observed, lest one poison two weeks of steps.
+_PLAUSIBLE_TOKENS_PER_SECOND = 1e12
+
 
 @dataclass(slots=True)
 class SiteHistory:
@@ -40,9 +43,10 @@ class SiteHistory:
         closed = step_start > self.end
         if closed:
             self._close_until(step_start)
-        seconds = (state.window_end - state.window_start).total_seconds() * state.covered_ratio
-        self.open_seconds += seconds
-        self.open_tokens += state.tokens_arrived_per_second * (state.window_end - state.window_start).total_seconds()
+        seconds = (state.window_end - state.window_start).total_seconds()
+        if seconds > 0 and state.tokens_arrived_per_second <= _PLAUSIBLE_TOKENS_PER_SECOND:
+            self.open_seconds += seconds * state.covered_ratio
+            self.open_tokens += state.tokens_arrived_per_second * seconds
         return closed
 
     def _close_until(self, step_start: datetime) -> None:

@@ -24,7 +24,7 @@ def client_options(settings: Settings) -> dict[str, Any]:
     """What every aiokafka client needs to reach the brokers, SASL and TLS included.
 
     Raises:
-        ConfigurationError: a certificate file can't be read.
+        ConfigurationError: a certificate file can't be read, or SASL lacks a name or a password.
     """
     options: dict[str, Any] = {
         "bootstrap_servers": settings.bootstrap_servers.split(","),
@@ -32,7 +32,11 @@ def client_options(settings: Settings) -> dict[str, Any]:
     }
     if "SSL" in settings.security_protocol:
         options["ssl_context"] = ssl_context(settings)
-    if settings.security_protocol.startswith("SASL") and settings.sasl_password:
+    if settings.security_protocol.startswith("SASL"):
+        if not settings.sasl_username or not settings.sasl_password:
+            raise ConfigurationError(
+                f"GRIDTIDE_SASL_USERNAME and GRIDTIDE_SASL_PASSWORD: {settings.security_protocol} needs both"
+            )
         options |= {
             "sasl_mechanism": settings.sasl_mechanism,
             "sasl_plain_username": settings.sasl_username,

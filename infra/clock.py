@@ -13,6 +13,8 @@ from schemas.catalog import CLOCK
 from schemas.clock import ClockAnchor
 from schemas.envelope import LIVE_RUN
 
+_LEAST_SLEEP_SECONDS = 1e-4  # the last instant before the time is one step of the loop, not a busy wait
+
 
 def wall_now() -> datetime:
     """The wall clock, aware UTC."""
@@ -30,9 +32,14 @@ class Clock:
         self._changed = asyncio.Event()
 
     @property
+    def anchored(self) -> bool:
+        """Whether any anchor is known; until one is, the clock is the wall's."""
+        return bool(self._anchors)
+
+    @property
     def rate(self) -> float:
         """Run seconds per wall second, now."""
-        return self._anchors[-1].rate if self._anchors else 1.0
+        return self._anchors[self._in_force(wall_now())].rate if self._anchors else 1.0
 
     def now(self) -> datetime:
         """What the run's clock shows."""
@@ -42,8 +49,20 @@ class Clock:
         """What the run's clock shows at a wall time."""
         if not self._anchors:
             return wall
-        place = bisect_right(self._anchors, wall, key=lambda anchor: anchor.wall_anchor)
-        return self._anchors[max(0, place - 1)].at(wall)
+        return self._anchors[self._in_force(wall)].at(wall)
+
+    def wall_at(self, run_time: datetime) -> datetime:
+        """The first wall time at which the run's clock shows `run_time` or more, as far as is known now."""
+        for number, anchor in enumerate(self._anchors):
+            wall = anchor.wall_at(run_time)
+            if number:
+                wall = max(wall, anchor.wall_anchor)
+            if number + 1 == len(self._anchors) or wall < self._anchors[number + 1].wall_anchor:
+                return wall
+        return run_time
+
+    def _in_force(self, wall: datetime) -> int:
+        return max(0, bisect_right(self._anchors, wall, key=lambda anchor: anchor.wall_anchor) - 1)
 
     def at_timestamp(self, milliseconds: int) -> datetime:
         """What the run's clock showed when Kafka stamped a record (ms since 1970, wall time)."""
@@ -55,15 +74,17 @@ class Clock:
 
     async def sleep_until(self, run_time: datetime) -> None:
         """Waits until the clock shows `run_time`, through changes of the anchor."""
-        while (left := (run_time - self.now()).total_seconds()) > 0:
-            self._changed.clear()
+        while self.now() < run_time:
+            left = (self.wall_at(run_time) - wall_now()).total_seconds()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), left / self.rate)
+                await asyncio.wait_for(self._changed.wait(), max(left, _LEAST_SLEEP_SECONDS))
 
     def set(self, anchor: ClockAnchor) -> None:
         """Takes an anchor in; sleepers look again."""
         insort(self._anchors, anchor, key=lambda each: each.wall_anchor)
-        self._changed.set()
+        # A new event for who sleeps from now on: were one cleared, a sleeper that has not begun to wait would miss it.
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
 
 
 class FollowedClock:
@@ -76,7 +97,7 @@ class FollowedClock:
         self.clock = Clock()
 
     async def start(self, patience_seconds: float = 30.0) -> Clock:
-        """Waits for the run's first anchor, then follows.
+        """Waits for the run's anchors so far, at least one, then follows.
 
         Raises:
             ConfigurationError: no broker answers, or the run has no clock.
@@ -88,10 +109,10 @@ class FollowedClock:
         place = TopicPartition(topic, partition_of(self._settings.run_id.encode(), self._settings.partitions))
         self._consumer.assign([place])
         await self._consumer.seek_to_beginning(place)
-        first = asyncio.Event()
-        self._following = asyncio.create_task(self._follow(first))
+        caught_up = asyncio.Event()
+        self._following = asyncio.create_task(self._follow(place, caught_up))
         try:
-            await asyncio.wait_for(first.wait(), patience_seconds)
+            await asyncio.wait_for(caught_up.wait(), patience_seconds)
         except TimeoutError:
             await self.stop()
             raise ConfigurationError(
@@ -108,10 +129,14 @@ class FollowedClock:
         if self._consumer:
             await self._consumer.stop()
 
-    async def _follow(self, first: asyncio.Event) -> None:
+    async def _follow(self, place: TopicPartition, caught_up: asyncio.Event) -> None:
+        """`caught_up` once all anchors up to now are in: a past wall time must not mean one thing before a restart and
+        another after it.
+        """
         assert self._consumer is not None
         async for message in self._consumer:
             anchor = CLOCK.decode(message.key, message.value, self._settings.run_id)
             if isinstance(anchor, ClockAnchor):
                 self.clock.set(anchor)
-                first.set()
+            if self.clock.anchored and message.offset + 1 >= (self._consumer.highwater(place) or 0):
+                caught_up.set()

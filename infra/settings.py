@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from schemas.envelope import LIVE_RUN
@@ -47,7 +47,7 @@ class Settings(BaseSettings):
         default=False, description="for the embedded broker, whose end offsets are wrong for larger batches"
     )
 
-    window_seconds: PositiveSeconds = 10.0
+    window_seconds: Annotated[PositiveSeconds, Field(ge=0.001)] = 10.0
     allowed_lateness_seconds: PositiveSeconds = 5.0
     future_tolerance_seconds: PositiveSeconds = 30.0
     forecast_step_seconds: PositiveSeconds = 300.0
@@ -55,6 +55,16 @@ class Settings(BaseSettings):
     metrics_port: Annotated[int, Field(ge=0, lt=65536)] = Field(0, description="serve /metrics there; 0 is off")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _are_hosts_with_ports(cls, servers: str) -> str:
+        hosts = [server.strip() for server in servers.split(",")]
+        for host in hosts:
+            name, colon, port = host.rpartition(":")
+            if not (name and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+                raise ValueError("must be host:port[,host:port]")
+        return ",".join(hosts)
 
 
 def load_settings() -> Settings:
@@ -68,7 +78,8 @@ def load_settings() -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = "GRIDTIDE_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg']} (got {first['input']!r})") from error
+        said = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{name}: {said} (got {first['input']!r})") from error
 
 
 def load_fleet_file(path: Path) -> FleetFile:

@@ -58,6 +58,7 @@ _FAULTS = (
     DatabaseConfigurationError,
     DatabaseUnavailableError,
     TraceError,
+    GaveUpError,
 )
 
 
@@ -74,8 +75,6 @@ def _one_clear_line(command: Callable[Arguments, None]) -> Callable[Arguments, N
             if known is None or other is not None:
                 raise
             _refuse(_first(known))
-        except GaveUpError as error:
-            _refuse(f"{error} can't start; see above")
         except _FAULTS as error:
             _refuse(error)
         except KeyboardInterrupt:
@@ -130,6 +129,9 @@ def demo(
 
     rate = speed or max(60.0, 7200.0 / duration)
     fleet_file = load_fleet_file(fleet)
+    load_settings()  # a wrong variable is said here, in one line
+    if json_file and not json_file.parent.is_dir():
+        raise ConfigurationError(f"{json_file}: no such folder")
     settings = Settings(run_id="demo", fleet_file=fleet, log_level="warning")
     configure_logging(settings, "demo")
     inputs = _inputs(settings, requests, prices or [], duration * rate, seed, price_start)

@@ -180,6 +180,7 @@ class StageApp(faust.App):
             producer_max_request_size=MAX_MESSAGE_BYTES,
             store="memory://",
             stream_buffer_maxsize=16,
+            stream_wait_empty=False,  # it waits for acknowledgements, which positions have taken the place of
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=False,

@@ -18,10 +18,11 @@ _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0  # who has run so long has recovered: its next failure waits the first wait again
 _STOP_SECONDS = 15.0
+_LOOK_SECONDS = 0.1
 
 
 class GaveUpError(RuntimeError):
-    """A process says that it can't start as things are set up; it has said why."""
+    """A process says that it can't start as things are set up; the message is one line with what it said."""
 
 
 @dataclass(slots=True)
@@ -86,6 +87,12 @@ class Child:
         if self._process and self._process.poll() is None:
             self._process.terminate()
 
+    def kill(self) -> None:
+        """kill -9, and returns when it is gone."""
+        if self._process:
+            self._process.kill()
+        self.join(monotonic())
+
     def join(self, deadline: float) -> None:
         """Waits for its end until `deadline` (monotonic), then kills it. Harmless twice."""
         if self._process is None:
@@ -112,23 +119,34 @@ def stop_all(children: Sequence[Child]) -> None:
 async def watch(children: Sequence[Child], *, finite: frozenset[str] = frozenset()) -> None:
     """Starts again what fails, until cancelled. Children named in `finite` may end by themselves, with status 0.
 
+    Each child is watched on its own: the wait before one is started again must not keep another one down.
+
     Raises:
         GaveUpError: a child ended with the status that says that its configuration is wrong.
     """
+    watching = [asyncio.create_task(_watch_one(child, child.name in finite)) for child in children]
+    try:
+        await asyncio.gather(*watching)
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+
+
+async def _watch_one(child: Child, finite: bool) -> None:
     while True:
-        for child in children:
-            status = child.exit_status()
-            if status is None or (status == 0 and child.name in finite):
-                continue
-            if status == CONFIGURATION_EXIT:
-                raise GaveUpError(child.name)
-            child.join(monotonic())
-            wait_seconds = child.wait_before_restart()
-            said = child.last_words()
-            log.warning("ended; starting it again", process=child.name, status=status, seconds=wait_seconds, said=said)
-            await asyncio.sleep(wait_seconds)
-            child.start()
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(_LOOK_SECONDS)
+        status = child.exit_status()
+        if status is None or (status == 0 and finite):
+            continue
+        said = child.last_words()
+        if status == CONFIGURATION_EXIT:
+            raise GaveUpError(f"{child.name} can't start: {said}" if said else f"{child.name} can't start; see above")
+        child.join(monotonic())
+        wait_seconds = child.wait_before_restart()
+        log.warning("ended; starting it again", process=child.name, status=status, seconds=wait_seconds, said=said)
+        await asyncio.sleep(wait_seconds)
+        child.start()
 
 
 def end_with_parent(pipe: int) -> None:

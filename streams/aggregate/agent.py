@@ -34,7 +34,7 @@ def _attach_source(stage: Stage, topic: Topic) -> None:
     async def aggregate(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
             windows = await partitions.of(batch)
-            arrived = await _timely(stage, topic, batch, await stage.read(intake, batch))
+            arrived = await _fitting(stage, topic, batch, rules, await stage.read(intake, batch))
             late_before = windows.late
             windows.fold((each.record for each in arrived), batch.next_offset)
             metrics.LATE.labels(stage.name, topic.name).inc(windows.late - late_before)
@@ -51,21 +51,25 @@ def _attach_source(stage: Stage, topic: Topic) -> None:
     stage.agent(topic.name, aggregate)
 
 
-async def _timely(stage: Stage, topic: Topic, batch: Batch, arrived: list[Arrived]) -> list[Arrived]:
-    """Without the records stamped ahead of their arrival, which go to the dead letters."""
+async def _fitting(
+    stage: Stage, topic: Topic, batch: Batch, rules: WindowRules, arrived: list[Arrived]
+) -> list[Arrived]:
+    """Without the records stamped ahead of their arrival or too long for a window: they go to the dead letters."""
     tolerance = stage.settings.future_tolerance_seconds
-    timely, rejects = [], []
+    fitting: list[Arrived] = []
+    refused: dict[int, Rejected] = {}
     for each in arrived:
-        ahead = from_the_future(each.record.observed_at, stage.clock.at_timestamp(each.timestamp_ms), tolerance)
-        if isinstance(ahead, Rejected):
-            rejects.append(
-                Reject(each.offset, each.timestamp_ms, topic.key_of(each.record), each.record.to_json(), ahead)
-            )
+        appended_at = stage.clock.at_timestamp(each.timestamp_ms)
+        why = from_the_future(each.record.observed_at, appended_at, tolerance) or rules.refused(each.record)
+        if why is None:
+            fitting.append(each)
         else:
-            timely.append(each)
-    if rejects:
+            refused[each.offset] = why
+    if refused:
+        originals = [message for message in batch.records if message.offset in refused]
+        rejects = [Reject(m.offset, m.timestamp, m.key, m.value, refused[m.offset]) for m in originals]
         await stage.dead_letter(topic, batch, rejects)
-    return timely
+    return fitting
 
 
 async def _remember_watermark(stage: Stage, topic: Topic, partition: int, watermark: datetime) -> None:

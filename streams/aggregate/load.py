@@ -8,6 +8,9 @@ from schemas.latency import EMPTY_COUNTS, quantile_seconds
 from schemas.requests import ClassRequests, RequestRates
 from schemas.site import ClassLoad, LoadState
 
+# The most that a record can hold. No load comes near it; a source that counts wildly must not stop the stage.
+_MOST = 2**62
+
 
 @dataclass(slots=True)
 class _ClassSums:
@@ -34,8 +37,8 @@ class _ClassSums:
             prompt_tokens_per_second=self.prompt_tokens / seconds,
             tokens_arrived_per_second=self.tokens_arrived / seconds,
             tokens_served_per_second=self.tokens_served / seconds,
-            tokens_queued=sum(queued for _, queued in self.queued.values()),
-            ttft_seconds_counts=self.ttft_counts,
+            tokens_queued=min(_MOST, sum(queued for _, queued in self.queued.values())),
+            ttft_seconds_counts=[min(_MOST, count) for count in self.ttft_counts],
             ttft_seconds_p50=quantile_seconds(self.ttft_counts, 0.5),
             ttft_seconds_p99=quantile_seconds(self.ttft_counts, 0.99),
         )
@@ -79,7 +82,7 @@ class LoadWindow:
             requests_per_second=sum(load.requests_per_second for load in classes),
             tokens_arrived_per_second=sum(load.tokens_arrived_per_second for load in classes),
             tokens_served_per_second=sum(load.tokens_served_per_second for load in classes),
-            tokens_queued=sum(load.tokens_queued for load in classes),
+            tokens_queued=min(_MOST, sum(load.tokens_queued for load in classes)),
             covered_ratio=min(1.0, covered / seconds),
             classes=classes,
         )

@@ -18,15 +18,25 @@ _PLAUSIBLE = {
     "memory_used_ratio": (0.0, 1.0),
     "temperature_celsius": (-40.0, 150.0),
 }
+_PLAUSIBLE_METER_WATTS = 1e11  # a hundred gigawatts: no site, but a blank value of a meter is far above
 
 
 @dataclass(slots=True)
 class _Gpus:
     """The GPUs of one frame position: a run of places in one pool."""
 
-    seen: NDArray[np.bool_]
+    seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     power_milliwatts: int = 0
     samples: int = 0
+
+    def add(self, power_watts: NDArray[np.float64]) -> None:
+        """Adds one reading a place, NaN where there is none; frames of one position may differ in length."""
+        read = ~np.isnan(power_watts)
+        if len(read) > len(self.seen):
+            self.seen = np.pad(self.seen, (0, len(read) - len(self.seen)))
+        self.seen[: len(read)] |= read
+        self.power_milliwatts += int(np.rint(power_watts[read] * 1000).astype(np.int64).sum())
+        self.samples += int(read.sum())
 
     def mean_watts(self) -> float:
         """Power of all the places, those never read counted at the mean of the others."""
@@ -39,7 +49,9 @@ class PowerWindow:
 
     taken: set[tuple[str, int]] = field(default_factory=set)
     duplicates: int = 0
-    gpus: dict[tuple[str, str, int], _Gpus] = field(default_factory=dict)
+    # A GPU is its pool and its place there, whoever read it: a collector that comes back under another name, or a
+    # second one beside it, does not make more of them.
+    gpus: dict[tuple[str, int], _Gpus] = field(default_factory=dict)
     samples: int = 0
     masked: int = 0
     utilization_millionths: int = 0
@@ -57,24 +69,21 @@ class PowerWindow:
         columns = {name: _masked(getattr(frame, name), *bounds) for name, bounds in _PLAUSIBLE.items()}
         self.masked += sum(int(np.isnan(column).sum()) for column in columns.values())
         self.samples += frame.gpus
-        self._add_power(frame, columns["power_watts"])
+        self.gpus.setdefault((frame.pool_id, frame.first_gpu), _Gpus()).add(columns["power_watts"])
         used = columns["utilization_ratio"]
-        self.utilization_millionths += int(np.rint(np.nansum(used) * 1_000_000))
+        self.utilization_millionths += int(np.nansum(np.rint(used * 1_000_000)))
         self.utilization_samples += int((~np.isnan(used)).sum())
         self._add_temperature(columns["temperature_celsius"])
-        if frame.meter_power_watts is not None:
-            self.meter_milliwatts += round(frame.meter_power_watts * 1000)
-            self.meter_readings += 1
+        self._add_meter(frame.meter_power_watts)
 
-    def _add_power(self, frame: TelemetryFrame, power_watts: NDArray[np.float64]) -> None:
-        read = ~np.isnan(power_watts)
-        place = (frame.source, frame.pool_id, frame.first_gpu)
-        gpus = self.gpus.get(place)
-        if gpus is None or len(gpus.seen) != frame.gpus:
-            gpus = self.gpus[place] = _Gpus(np.zeros(frame.gpus, dtype=bool))
-        gpus.seen |= read
-        gpus.power_milliwatts += int(np.rint(power_watts[read] * 1000).astype(np.int64).sum())
-        gpus.samples += int(read.sum())
+    def _add_meter(self, power_watts: float | None) -> None:
+        if power_watts is None:
+            return  # only some frames carry the meter
+        if power_watts > _PLAUSIBLE_METER_WATTS:
+            self.masked += 1
+            return
+        self.meter_milliwatts += round(power_watts * 1000)
+        self.meter_readings += 1
 
     def _add_temperature(self, temperature_celsius: NDArray[np.float64]) -> None:
         read = temperature_celsius[~np.isnan(temperature_celsius)]

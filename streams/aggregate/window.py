@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from schemas.catalog import Rejected
 from schemas.envelope import LIVE_RUN
 from schemas.fleet import FleetFile
 from schemas.requests import RequestRates
@@ -24,6 +25,8 @@ State = PowerState | LoadState
 Place = tuple[datetime, str]  # window start, site
 
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+_INSTANT = timedelta(microseconds=1)
+_LONGEST_INTERVAL_WINDOWS = 1.5  # some slack, as sources that measure their interval never meet it to the dot
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +39,27 @@ class WindowRules:
     def start_of(self, record: Source) -> datetime:
         """The start of the window that a record belongs to.
 
-        A frame is an instant; request rates belong where their interval begins, so that a report that ends on a
-        window's edge counts for the window it covers.
+        A frame is an instant; request rates belong where the last instant of their interval lies, so that a report
+        that ends on a window's edge counts for the window it covers. Where the interval begins would not do: of two
+        sources out of phase, the watermark would then pass one's reports that came in order.
         """
-        at = record.observed_at
+        window, since = timedelta(seconds=self.window_seconds), record.observed_at - BEGINNING
         if isinstance(record, RequestRates):
-            at -= timedelta(seconds=record.interval_seconds)
-        since = (at - BEGINNING).total_seconds()
-        return BEGINNING + timedelta(seconds=since // self.window_seconds * self.window_seconds)
+            since -= _INSTANT
+        # Whole numbers: exact at every edge. All before the beginning is one window, closed from the start.
+        return BEGINNING + max(since // window, -1) * window
 
     def end_of(self, start: datetime) -> datetime:
         """The end of the window that starts then."""
         return start + timedelta(seconds=self.window_seconds)
+
+    def refused(self, record: Source) -> Rejected | None:
+        """Why a record can't be put into windows: its counts would all fall into one and look like a spike."""
+        longest = _LONGEST_INTERVAL_WINDOWS * self.window_seconds
+        if isinstance(record, RequestRates) and record.interval_seconds > longest:
+            why = f"interval_seconds is {record.interval_seconds:g}, a window has {self.window_seconds:g}"
+            return Rejected("long_interval", why)
+        return None
 
 
 @dataclass(slots=True)
@@ -63,7 +75,7 @@ class PartitionWindows:
     open: dict[Place, PowerWindow | LoadWindow] = field(default_factory=dict)
 
     def fold(self, records: Iterable[Source], next_offset: int) -> None:
-        """Adds a batch of records in log order; `next_offset` is the position after it."""
+        """Adds a batch of records in log order, without those `refused`; `next_offset` is the position after it."""
         feeds = set()
         for record in records:
             start = self.rules.start_of(record)
@@ -76,8 +88,10 @@ class PartitionWindows:
                     window = self.open[place] = PowerWindow() if isinstance(record, TelemetryFrame) else LoadWindow()
                 window.fold(record)  # type: ignore[arg-type]  # a topic has one kind of record
                 feeds.add(place)
-            moved = record.observed_at - timedelta(seconds=self.rules.allowed_lateness_seconds)
-            self.watermark = max(self.watermark, moved)
+            # Compared first, as a time before the year 2 has nothing to take the lateness from.
+            if record.observed_at > self.watermark:
+                moved = record.observed_at - timedelta(seconds=self.rules.allowed_lateness_seconds)
+                self.watermark = max(self.watermark, moved)
         self.held.hold(next_offset, feeds)
 
     def due(self) -> list[tuple[Place, State]]:

@@ -46,7 +46,7 @@ class ReplayPlan:
 def replay_plan(duration_seconds: float, rate: float, interval_seconds: float, starts_in_seconds: float) -> ReplayPlan:
     """A replay of `duration_seconds` of wall time that begins so many wall seconds from now.
 
-    The run's time begins at the coming full minute of the wall clock: old traces are played as if now.
+    The run's time begins at the last full minute of the wall clock before that: old traces are played as if now.
     """
     begins = wall_now() + timedelta(seconds=starts_in_seconds)
     starts_at = begins.replace(second=0, microsecond=0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 from schemas.fleet import FleetFile
@@ -31,7 +32,7 @@ def summarise(
         "usd_per_million_tokens": round(cost / tokens * 1e6, 6) if tokens else None,
         "signal_to_command_seconds": _percentiles(tally.signal_to_command_seconds),
         "telemetry_to_state_seconds": _percentiles(tally.telemetry_to_state_seconds),
-        "events": [_event(tally, event, fleet_file) for event in tally.events.values()],
+        "events": [_event(tally, event, fleet_file) for event in tally.events.values() if not event["cancelled"]],
         "simulated_seconds": span_seconds,
         "speed": rate,
         "notes": notes,
@@ -49,7 +50,10 @@ def problems(summary: dict[str, Any], tally: Tally, tables_of: dict[str, tuple[s
         if held != keys:
             found.append(f"{topic}: {keys} distinct keys on the bus, {held} rows in the database")
     for event in summary["events"]:
-        if event["settled_watts"] is None or event["settled_watts"] > event["target_watts"] * 1.02:
+        settled, target = event["settled_watts"], event["target_watts"]
+        if settled is None or target is None:
+            found.append(f"{event['signal_id']}: the meters are silent before or during it")
+        elif settled > target * 1.02:
             found.append(f"{event['signal_id']}: power did not come down to the target")
     return found
 
@@ -103,7 +107,7 @@ def page(summary: dict[str, Any], found: list[str]) -> RenderableType:
     hours = summary["simulated_seconds"] / 3600
     table.add_row("played", f"{hours:.2f} h at {summary['speed']:g} times real time")
     for note in summary["notes"]:
-        table.add_row("", note)
+        table.add_row("", escape(note))
     table.add_section()
     table.add_row("telemetry", f"{summary['frames_in']:,} frames, {summary['gpu_samples_in']:,} GPU samples")
     table.add_row("site states", f"{summary['states_out']:,}")
@@ -133,7 +137,5 @@ def page(summary: dict[str, Any], found: list[str]) -> RenderableType:
         before, target, settled, after = (f"{watts / 1000:.1f}" if watts is not None else "-" for watts in steps)
         told = f"{before} kW before, target {target}, held {settled}, {after} after"
         table.add_row("grid event", told)
-    verdict = (
-        "[red]" + "\n".join(found) + "[/red]" if found else "[green]every command answered, every key in once[/green]"
-    )
-    return Group(table, verdict)
+    well = "[green]every command answered, every key in once[/green]"
+    return Group(table, "[red]" + escape("\n".join(found)) + "[/red]" if found else well)

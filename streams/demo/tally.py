@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from schemas.catalog import (
+    BY_NAME,
     COMMAND_ACKS,
     GPU_TELEMETRY,
     GRID_SIGNALS,
@@ -28,6 +29,7 @@ class Tally:
 
     keys: dict[str, set[tuple[Any, ...]]] = field(default_factory=lambda: {topic.name: set() for topic in TOPICS})
     repeats: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
     dead_letters: Counter[tuple[str, str]] = field(default_factory=Counter)
     gpu_samples: int = 0
     commands: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -35,7 +37,7 @@ class Tally:
     unanswered: set[tuple[str, int, int]] = field(default_factory=set)
     answered: set[tuple[str, int, int]] = field(default_factory=set)
     meter: dict[str, dict[datetime, tuple[float, float]]] = field(default_factory=lambda: defaultdict(dict))
-    prices: dict[tuple[str, str], list[tuple[datetime, datetime, float]]] = field(
+    prices: dict[tuple[str, str], list[tuple[datetime, datetime, datetime, float]]] = field(
         default_factory=lambda: defaultdict(list)
     )
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -47,9 +49,12 @@ class Tally:
 
     def take(self, topic: str, value: bytes | None, timestamp_ms: int, headers: Headers) -> None:
         """Counts one record of a catalog topic (its name without the run's prefix)."""
-        record = json.loads(value or b"null")
-        natural_key = next(each.natural_key for each in TOPICS if each.name == topic)
-        key = tuple(record[part] for part in natural_key)
+        try:
+            record = json.loads(value or b"null")
+            key = tuple(record[part] for part in BY_NAME[topic].natural_key)
+        except (ValueError, TypeError, KeyError):
+            self.unreadable[topic] += 1  # the stages put it on the dead-letter topic
+            return
         if key in self.keys[topic]:
             self.repeats[topic] += 1
             return
@@ -72,11 +77,13 @@ class Tally:
 
     def _take_signal(self, record: dict[str, Any], timestamp_ms: int) -> None:
         self.signal_seen_ms.setdefault(record["signal_id"], timestamp_ms)
-        if record["kind"] == "price":
-            span = (_time(record["starts_at"]), _time(record["ends_at"]), record["price_usd_per_mwh"])
-            self.prices[record["fleet_id"], record["settlement_point"]].append(span)
+        if record["kind"] == "price" and record["market"] == "real-time":
+            span = (_time(record["starts_at"]), _time(record["ends_at"]), _time(record["published_at"]))
+            self.prices[record["fleet_id"], record["settlement_point"]].append((*span, record["price_usd_per_mwh"]))
         elif record["kind"] in {"event", "emergency"}:
-            self.events[record["signal_id"]] = record
+            before = self.events.get(record["signal_id"], record)
+            if _time(record["published_at"]) >= _time(before["published_at"]):
+                self.events[record["signal_id"]] = record
 
     def _take_state(self, record: dict[str, Any], timestamp_ms: int, headers: Headers) -> None:
         start, end = _time(record["window_start"]), _time(record["window_end"])
@@ -118,7 +125,8 @@ class Tally:
         for site_id, windows in self.meter.items():
             spans = sorted(self.prices[settlement_points[site_id]])
             for start, (watts, seconds) in windows.items():
-                price = next((price for begins, ends, price in reversed(spans) if begins <= start < ends), 0.0)
+                # Of two prices for one time the later said holds: prices are revised.
+                price = next((price for begins, ends, _, price in reversed(spans) if begins <= start < ends), 0.0)
                 cost += watts * seconds / JOULES_PER_KWH / 1000 * price
         return cost
 

@@ -32,18 +32,22 @@ class Desk:
         if isinstance(record, EventSignal):
             before = self.view.events.get(record.signal_id)
             self.view.observe(record)
-            return self.view.events[record.signal_id] is not before
+            return self.view.events[record.signal_id] != before
+        if isinstance(record, PriceSignal):
+            known = self.view.prices.get(record.signal_id)
+            self.view.observe(record)
+            return self.view.prices.get(record.signal_id) != known and record.starts_at <= now < record.ends_at
         self.view.observe(record)
-        return isinstance(record, PriceSignal) and record.starts_at <= now < record.ends_at
+        return False
 
     def _take_ack(self, ack: CommandAck, now: datetime) -> bool:
         # A site that has seen a higher epoch obeys another planner: this one goes above it, or is no longer wanted.
         self.highest_epoch_seen = max(self.highest_epoch_seen, ack.highest_epoch)
-        verdict = self.dispatch.answered(ack)
-        if not verdict and ack.status != "expired":
+        command = self.dispatch.answered(ack)
+        if command is None:
             return False
         shifts = [
-            answered(shift, ack.site_id, ack.status, now) if shift.control_id == ack.control_id else shift
+            answered(shift, command, ack.status, now) if shift.control_id == ack.control_id else shift
             for shift in self.plan.shifts
         ]
         moved = shifts != self.plan.shifts
@@ -64,6 +68,7 @@ class Desk:
             Rejected(alternative=f"rely on {site_id}", why="it has left commands unanswered")
             for site_id in sorted(self.dispatch.unresponsive_sites())
         ]
+        self.dispatch.inherit(self.plan, planned, self.fleet.limits, now)
         commands = next_commands(planned, self.dispatch, self.fleet.limits, now)
         self.plan = planned.model_copy(
             update={

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from schemas.fleet import FleetFile
 from schemas.plan import Baseline, Dwell, FleetPlan, Rejected, ThrottleControl
 from streams.capacity import bearable_depth_ratio, least_power_watts
-from streams.policy.baselines import ECONOMICS, baseline_watts
+from streams.policy.baselines import ECONOMICS, baseline_watts, unthrottled_watts
 from streams.policy.view import FleetView
 
 
@@ -31,6 +31,7 @@ def dwells_after(view: FleetView, previous: FleetPlan, now: datetime) -> list[Dw
 
 def economic_throttles(
     view: FleetView,
+    previous: FleetPlan,
     dwells: list[Dwell],
     baselines: list[Baseline],
     fleet_file: FleetFile,
@@ -48,8 +49,13 @@ def economic_throttles(
         site = view.site(dwell.site_id)
         price = view.price_at(site.settlement_point, now)
         pinned = baseline_watts(baselines, ECONOMICS, site.id)
-        base = pinned or view.sites[site.id].baseline_watts()
+        base = pinned
+        if base is None:
+            base = unthrottled_watts(view, previous.throttles, baselines, fleet_file, site.id, now)
         if price is None or base is None:
+            continue
+        if pinned is None and view.sites[site.id].is_stale(now, limits.stale_seconds):
+            rejected.append(Rejected(alternative=f"throttle {site.id}", why="no recent power is known of it"))
             continue
         if pinned is None:
             baselines.append(Baseline(signal_id=ECONOMICS, site_id=site.id, power_watts=base))
@@ -70,7 +76,7 @@ def economic_throttles(
                 ramp_down_watts_per_second=site.ramp_down_watts_per_second,
                 ramp_up_watts_per_second=site.ramp_up_watts_per_second,
                 fallback_power_watts=target,
-                starts_at=dwell.since,
+                starts_at=dwell.since + timedelta(seconds=limits.dwell_seconds),
                 # It ends with its cause: the next plan extends it while the price stands.
                 ends_at=max(price.ends_at, now) + timedelta(seconds=limits.lease_seconds),
                 caused_by=[price.signal_id],

@@ -23,15 +23,12 @@ def plan(
     """
     rejected: list[Rejected] = []
     stale = view.stale_sites(now)
-    baselines = pinned_baselines(view, previous, now)
+    baselines = pinned_baselines(view, previous, fleet_file, now)
     events = event_throttles(view, baselines, fleet_file, now, rejected)
     dwells = dwells_after(view, previous, now)
-    economic = economic_throttles(view, dwells, baselines, fleet_file, now, rejected)
-    under_event = {control.site_id for control in events if control.starts_at <= now + RESPONSE}
-    for control in economic:
-        if control.site_id in under_event:
-            rejected.append(Rejected(alternative=control.control_id, why="the site answers a grid event"))
-    throttles = [*events, *(control for control in economic if control.site_id not in under_event)]
+    # At a site under an event an economic throttle stands back, and takes over from it: the guard sees to that.
+    throttles = [*events, *economic_throttles(view, previous, dwells, baselines, fleet_file, now, rejected)]
+    under_event = {control.site_id for control in events if control.starts_at - RESPONSE <= now < control.ends_at}
     shifts = plan_shifts(view, previous.shifts, fleet_file, now, {*under_event, *stale, *unresponsive}, rejected)
     mode = _mode(view, stale, now)
     return previous.model_copy(
@@ -39,7 +36,7 @@ def plan(
             "kind": "plan",
             "issued_at": now,
             "mode": mode,
-            "explanation": _explain(mode, throttles, shifts, stale),
+            "explanation": _explain(mode, [each for each in throttles if each.ends_at > now], shifts, stale),
             "throttles": throttles,
             "shifts": shifts,
             "baselines": baselines,

@@ -2,6 +2,7 @@
 
 from datetime import datetime, timedelta
 
+from schemas.command import Release, Shift, Throttle
 from schemas.fleet import FleetFile, ServiceClass, Site
 from schemas.plan import Rejected, ShiftControl
 from schemas.site import LoadState
@@ -24,10 +25,12 @@ def plan_shifts(
     """The shifts from `now` on: those under way, and at most one new one a fleet and plan.
 
     `busy` sites (under an event, or silent) neither give nor take anything new, and what they take part in returns.
+    After a shift its sites rest for the dwell: one that was refused is not asked again and again.
     """
-    going = [_continued(control, view, now, busy) for control in previous if control.phase in LIVING]
-    living = [control for control in going if control.phase in LIVING]
-    engaged = {site_id for control in living for site_id in (control.from_site_id, control.to_site_id)}
+    dwell = timedelta(seconds=view.fleet.limits.dwell_seconds)
+    going = [_continued(control, view, now, busy) for control in previous]
+    going = [control for control in going if control.phase in LIVING or now < control.phase_since + dwell]
+    engaged = {site_id for control in going for site_id in (control.from_site_id, control.to_site_id)}
     new = _best_new(view, fleet_file, now, busy | engaged, rejected)
     return [*going, *([new] if new else [])]
 
@@ -35,30 +38,33 @@ def plan_shifts(
 def _continued(control: ShiftControl, view: FleetView, now: datetime, busy: set[str]) -> ShiftControl:
     """A shift in its next state as far as the plan decides it; answers from the sites move it in `answered`."""
     stood = (now - control.phase_since).total_seconds()
+    if control.phase not in LIVING:
+        return control
     if control.phase == "returning":
         # A donor that never answers comes back by itself when its lease lapses.
         return _moved(control, "done", now) if stood > view.fleet.limits.lease_seconds else control
-    if control.phase in {"proposed", "reserved"} and stood > 3 * view.fleet.limits.ack_timeout_seconds:
-        return _moved(control, "returning" if control.phase == "reserved" else "aborted", now)
+    unanswered = control.phase in {"proposed", "reserved"} and stood > 3 * view.fleet.limits.ack_timeout_seconds
     involved = {control.from_site_id, control.to_site_id}
-    if involved & busy or now >= control.ends_at or _spread(view, control, now) < 0:
-        return _moved(control, "returning", now)
+    if unanswered or involved & busy or now >= control.ends_at or _spread(view, control, now) < 0:
+        # Nothing was moved yet by a shift that is only proposed: there is nothing to return.
+        return _moved(control, "aborted" if control.phase == "proposed" else "returning", now)
     return control
 
 
-def answered(control: ShiftControl, site_id: str, status: str, now: datetime) -> ShiftControl:
+def answered(control: ShiftControl, command: Throttle | Shift | Release, status: str, now: datetime) -> ShiftControl:
     """The shift after a site's answer to its newest command: the donor drains only once the acceptor has reserved."""
-    acceptor = site_id == control.to_site_id
+    acceptor, release = command.site_id == control.to_site_id, isinstance(command, Release)
     match control.phase, status:
         case "proposed", "accepted" if acceptor:
             return _moved(control, "reserved", now)
-        case "proposed", "rejected" | "partial":
+        case "proposed", "rejected" | "partial" | "expired":
             return _moved(control, "aborted", now)
         case "reserved", "accepted" if not acceptor:
             return _moved(control, "active", now)
         case "reserved" | "active", "rejected" | "expired":
             return _moved(control, "returning", now)
-        case "returning", "accepted" | "rejected" if not acceptor:
+        case "returning", "accepted" if release and not acceptor:
+            # Only this says that the donor no longer drains; a donor that refuses is waited for until its lease lapses.
             return _moved(control, "done", now)
         case _:
             return control
@@ -86,7 +92,9 @@ def _best_new(
     priced = []
     for site in view.fleet.sites:
         price = view.price_at(site.settlement_point, now)
-        if price is not None and site.id not in taken and view.sites[site.id].load is not None:
+        load = view.sites[site.id].load
+        recent = load is not None and (now - load.window_end).total_seconds() <= view.fleet.limits.stale_seconds
+        if price is not None and site.id not in taken and recent:
             priced.append((price.price_usd_per_mwh, site.id, site, price.signal_id))
     priced.sort(key=lambda each: each[:2])
     if len(priced) < 2:

@@ -66,7 +66,9 @@ class FleetView:
                 if site.forecast is None or record.issued_at > site.forecast.issued_at:
                     site.forecast = record
             case ControllerHeartbeat():
-                self.sites[record.site_id].heartbeat = record
+                site = self.sites[record.site_id]
+                if site.heartbeat is None or record.observed_at > site.heartbeat.observed_at:
+                    site.heartbeat = record
             case PriceSignal() if record.market == "real-time":
                 self._observe_signal(self.prices, record)
             case EventSignal():
@@ -104,17 +106,26 @@ class FleetView:
         raise KeyError(site_id)
 
     def price_at(self, settlement_point: str, now: datetime) -> PriceSignal | None:
-        """The real-time price that holds now; the one published last where several claim to."""
-        holding = [
+        """The real-time price that holds now; the one published last where several claim to.
+
+        Markets publish a price when its interval has begun: until then the last one stands, for `stale_seconds`.
+        """
+        begun = [
             price
             for price in self.prices.values()
-            if price.settlement_point == settlement_point and price.starts_at <= now < price.ends_at
+            if price.settlement_point == settlement_point and price.starts_at <= now
         ]
-        return max(holding, key=lambda price: price.published_at, default=None)
+        holding = [price for price in begun if now < price.ends_at]
+        if holding:
+            return max(holding, key=lambda price: (price.published_at, price.signal_id))
+        grace = timedelta(seconds=self.fleet.limits.stale_seconds)
+        late = [price for price in begun if now < price.ends_at + grace]
+        return max(late, key=lambda price: (price.ends_at, price.published_at, price.signal_id), default=None)
 
     def events_ahead(self, now: datetime) -> Iterable[EventSignal]:
-        """Events not withdrawn and not over, emergencies first, then by start."""
-        ahead = [event for event in self.events.values() if not event.cancelled and event.ends_at > now]
+        """Events not withdrawn and not over, their staggered restores included; emergencies first, then by start."""
+        restores = timedelta(seconds=(len(self.fleet.sites) + 1) * self.fleet.limits.stagger_seconds)
+        ahead = [event for event in self.events.values() if not event.cancelled and event.ends_at + restores > now]
         return sorted(ahead, key=lambda event: (event.kind != "emergency", event.starts_at, event.signal_id))
 
     def stale_sites(self, now: datetime) -> list[str]:

@@ -16,14 +16,14 @@ LOCALHOST = "127.0.0.1"
 class PowerLimit(BaseModel):
     """PUT /sites/{site}/power-limit"""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     watts: Watts | None
 
 
 class Share(BaseModel):
     """One entry of PUT /sites/{site}/shares"""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     service_class: ServiceClassId
     to_site_id: SiteId
     share_ratio: Ratio
@@ -32,7 +32,7 @@ class Share(BaseModel):
 class SharesOut(BaseModel):
     """PUT /sites/{site}/shares: all that the site sends away; what is not named ends."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
     shares: list[Share]
 
 

@@ -1,0 +1,59 @@
+"""The servers that tests run against, each started once a session, each skipped by name where it can't run."""
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
+
+from infra.embedded.broker import EmbeddedBroker
+from infra.embedded.postgres import EmbeddedPostgres
+from infra.kafka.local import LocalKafka
+from tests.stream.containers import container_broker, why_no_containers
+
+
+@pytest.fixture(scope="session")
+def postgres_dsn() -> Iterator[str]:
+    """The address of a server that lasts for the session; its own database is nobody's to write to."""
+    with EmbeddedPostgres() as postgres:
+        yield postgres.dsn
+
+
+@pytest.fixture
+def database_dsn(postgres_dsn: str) -> Iterator[str]:
+    """The address of a database that is this test's alone, empty."""
+    name = f"test_{uuid4().hex}"
+    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        yield make_conninfo(postgres_dsn, dbname=name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session", params=["embedded", "apache-kafka", "container"])
+def broker(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
+    """Which broker, and its address. One suite, several brokers."""
+    name = str(request.param)
+    if name == "embedded":
+        with EmbeddedBroker() as embedded:
+            yield name, embedded.bootstrap_servers
+    elif name == "apache-kafka":
+        missing = LocalKafka.missing()
+        if missing:
+            pytest.skip(f"Apache Kafka: {missing}")
+        with LocalKafka() as kafka:
+            yield name, kafka.bootstrap_servers
+    else:
+        missing = why_no_containers()
+        if missing:
+            pytest.skip(f"testcontainers: {missing}")
+        with container_broker() as servers:
+            yield name, servers
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Settings of whoever runs the tests must not reach them."""
+    for name in [name for name in os.environ if name.startswith("GRIDTIDE_") and not name.startswith("GRIDTIDE_TEST_")]:
+        del os.environ[name]
