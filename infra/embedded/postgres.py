@@ -45,9 +45,12 @@ SETTINGS = {
 class EmbeddedPostgres:
     """PostgreSQL on a free port of 127.0.0.1 while the context lasts, with an empty database or a kept one."""
 
-    def __init__(self, data_dir: Path | None = None) -> None:
-        """Name the folder to keep the data in; by default a temporary one, removed at the end."""
+    def __init__(self, data_dir: Path | None = None, port: int | None = None) -> None:
+        """Name the folder to keep the data in; by default a temporary one, removed at the end. A kept database can
+        be given the port that it had before, so that its address stays the same.
+        """
         self._data_dir = data_dir
+        self._fixed_port = port
         self._undo = contextlib.ExitStack()
         self._process: GuardedProcess | None = None
         self._dsn = ""
@@ -82,6 +85,7 @@ class EmbeddedPostgres:
                 lambda port: _server(folder, binaries, account, temporary, lock, port),
                 lambda _, port: _answers(_dsn(password, port, "postgres")),
                 READY_SECONDS,
+                self._fixed_port,
             )
         undo.callback(self._process.stop)
         _create_database(_dsn(password, port, "postgres"))

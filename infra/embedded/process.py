@@ -159,8 +159,9 @@ def serve(
     command_on: Callable[[int], Command],
     is_ready: Callable[[GuardedProcess, int], bool],
     timeout_seconds: float,
+    fixed_port: int | None = None,
 ) -> tuple[GuardedProcess, int]:
-    """Start a server on a free port, wait until it is ready, and return it with its port.
+    """Start a server on a free port (or the given one), wait until it is ready, and return it with its port.
 
     A port found free may be taken before the server listens on it: then another one is tried.
 
@@ -168,14 +169,14 @@ def serve(
         EmbeddedError: it can't be run, ends while starting, or isn't ready within `timeout_seconds`.
     """
     for attempt in range(1, PORT_ATTEMPTS + 1):
-        port = free_port()
+        port = free_port() if fixed_port is None else fixed_port
         process = GuardedProcess(command_on(port))
         try:
             _await_ready(process, lambda: is_ready(process, port), timeout_seconds)  # noqa: B023 - called at once
         except BaseException as error:
             process.stop()
             taken = isinstance(error, EmbeddedError) and _ADDRESS_IN_USE.search(process.output())
-            if not taken or attempt == PORT_ATTEMPTS:
+            if not taken or fixed_port is not None or attempt == PORT_ATTEMPTS:
                 raise
         else:
             return process, port

@@ -51,8 +51,11 @@ class ControllerState(BaseModel):
 
     def with_control(self, control: ControlInForce) -> "ControllerState":
         """With the control in place of any of its name."""
-        others = tuple(each for each in self.controls if each.command.control_id != control.command.control_id)
-        return self.model_copy(update={"controls": (*others, control)})
+        name = control.command.control_id
+        if self.control(name) is None:
+            return self.model_copy(update={"controls": (*self.controls, control)})
+        controls = tuple(control if each.command.control_id == name else each for each in self.controls)
+        return self.model_copy(update={"controls": controls})
 
     def without(self, control_id: str) -> "ControllerState":
         """Without the control of that name."""
@@ -75,31 +78,41 @@ def accept(
 ) -> tuple[ControllerState, CommandAck]:
     """Takes a command: the state after it, and the answer."""
     refusal = _refusal(state, command, around, now)
-    highest = max(state.highest, command.order)
-    if refusal is None or command.order > state.highest:
-        state = state.model_copy(update={"epoch": highest[0], "sequence": highest[1]})
+    if command.site_id == state.site_id and command.order > state.highest:
+        state = state.model_copy(update={"epoch": command.epoch, "sequence": command.sequence})
+    if refusal is None and isinstance(command, Shift):
+        refusal = _no_room(command, state, around, now)
     if refusal is not None:
         return state, answer(state, command, "rejected", around, now, refusal)
     if isinstance(command, Release):
-        return _released(state, command.releases_control_id), answer(state, command, "accepted", around, now)
-    if isinstance(command, Shift):
-        full = _no_room(command, state, around, now)
-        if full is not None:
-            return state, answer(state, command, "rejected", around, now, full)
-        return state.with_control(ControlInForce(command=command)), answer(state, command, "accepted", around, now)
-    target = max(command.target_power_watts, around.site.minimum_on_watts)
-    held = command.model_copy(update={"target_power_watts": target})
+        return _let_go(state, command, now), answer(state, command, "accepted", around, now)
+    held = as_held(command, around.site)
     status, detail = ("accepted", "")
-    if target > command.target_power_watts:
-        status, detail = "partial", f"minimum-on is {target:.0f} W"
+    if isinstance(command, Throttle) and around.site.minimum_on_watts > command.target_power_watts:
+        status, detail = "partial", f"minimum-on is {around.site.minimum_on_watts:.0f} W"
     return state.with_control(ControlInForce(command=held)), answer(state, command, status, around, now, detail)
+
+
+def as_held(command: Throttle | Shift, site: Site) -> Throttle | Shift:
+    """What the site makes of a command: its own limits stand above whatever it is told."""
+    if isinstance(command, Shift):
+        return command
+    target = min(max(command.target_power_watts, site.minimum_on_watts), site.import_limit_watts)
+    return command.model_copy(
+        update={
+            "target_power_watts": target,
+            "fallback_power_watts": max(command.fallback_power_watts, site.minimum_on_watts),
+            "ramp_down_watts_per_second": min(command.ramp_down_watts_per_second, site.ramp_down_watts_per_second),
+            "ramp_up_watts_per_second": min(command.ramp_up_watts_per_second, site.ramp_up_watts_per_second),
+        }
+    )
 
 
 def _refusal(state: ControllerState, command: Command, around: Surroundings, now: datetime) -> str | None:
     """Why the command may not be acted on; None if it may."""
     if command.site_id != state.site_id:
         return f"for site {command.site_id}"
-    if command.order < state.highest:
+    if command.order < state.highest and not _is_held(state, command, around.site):
         return "a higher pair has been seen"
     if around.locked_out:
         return "locked out locally"
@@ -108,6 +121,29 @@ def _refusal(state: ControllerState, command: Command, around: Surroundings, now
     if command.issued_at > now + _CLOCK_TOLERANCE:
         return "from the future"
     return None
+
+
+def _is_held(state: ControllerState, command: Command, site: Site) -> bool:
+    """True for another copy of a command that the site holds: no stale one, taking it twice changes nothing."""
+    held = state.control(command.control_id)
+    return held is not None and not isinstance(command, Release) and held.command == as_held(command, site)
+
+
+def _let_go(state: ControllerState, command: Release, now: datetime) -> ControllerState:
+    """Ends a control; a throttle when the release says so, since sites are let go one after the other."""
+    control = state.control(command.releases_control_id)
+    if control is None:
+        return state
+    held = control.command
+    if isinstance(held, Shift) or command.starts_at <= now or held.starts_at >= command.starts_at:
+        return _released(state, held.control_id)
+    ending = held.model_copy(
+        update={
+            "ends_at": min(held.ends_at, command.starts_at),
+            "lease_expires_at": max(held.lease_expires_at, command.lease_expires_at),
+        }
+    )
+    return state.with_control(control.model_copy(update={"command": ending}))
 
 
 def _released(state: ControllerState, control_id: str) -> ControllerState:
@@ -120,17 +156,23 @@ def _released(state: ControllerState, control_id: str) -> ControllerState:
 
 
 def _no_room(command: Shift, state: ControllerState, around: Surroundings, now: datetime) -> str | None:
-    """Why an acceptor can't reserve; None for a donor, and for a reservation it already holds."""
-    if command.role == "drain" or state.control(command.control_id) is not None:
+    """Why an acceptor can't reserve, or a donor not drain; None for a reservation that it already holds."""
+    others = [
+        each.command
+        for each in state.controls
+        if isinstance(each.command, Shift) and each.command.control_id != command.control_id
+    ]
+    if command.role == "drain":
+        draining = [each for each in others if each.role == "drain" and each.service_class == command.service_class]
+        given = sum(each.share_ratio for each in draining)
+        return f"{given:.0%} of {command.service_class} goes away already" if given + command.share_ratio > 1 else None
+    held = state.control(command.control_id)
+    if held and isinstance(held.command, Shift) and held.command.reserved_power_watts >= command.reserved_power_watts:
         return None
     target = target_in_force(state, now)
     ceiling = around.site.import_limit_watts if target is None else min(target, around.site.import_limit_watts)
     drawn = around.meter_power_watts or 0.0
-    promised = sum(
-        each.command.reserved_power_watts
-        for each in state.controls
-        if isinstance(each.command, Shift) and each.command.role == "reserve" and not each.lapsed
-    )
+    promised = sum(each.reserved_power_watts for each in others if each.role == "reserve")
     if drawn + promised + command.reserved_power_watts > ceiling:
         return f"no room: {drawn:.0f} W drawn, {promised:.0f} W promised, {ceiling:.0f} W allowed"
     return None
@@ -180,14 +222,21 @@ def target_in_force(state: ControllerState, now: datetime) -> float | None:
 
 
 def ramp(state: ControllerState, around: Surroundings, full_power_watts: float, now: datetime) -> ControllerState:
-    """Moves the power limit towards the target at the ramps that hold; free again, it rises until it binds no more."""
+    """Moves the power limit towards the target at the ramps that hold; free again, it rises until it binds no more.
+
+    Locked out the limit stays; it goes on from there, with no jump.
+    """
     control = strongest_throttle(state, now)
     if control is None and state.limit_watts is None:
         return state
+    if around.locked_out:
+        return resumed(state)
     start = state.limit_watts
     if start is None:
-        # From what the site draws now: a limit above that would let the ramp begin with nothing happening.
+        # From what the site draws now: a limit above that would let the ramp begin with nothing happening. But not
+        # from below the target: a site that draws little is not held to that little.
         start = around.meter_power_watts if around.meter_power_watts is not None else full_power_watts
+        start = max(start, target_in_force(state, now) or 0.0)
     seconds = (now - state.limit_at).total_seconds() if state.limit_at else 0.0
     if control is not None:
         command = control.command
@@ -202,13 +251,20 @@ def ramp(state: ControllerState, around: Surroundings, full_power_watts: float, 
     return state.model_copy(update={"limit_watts": limit, "limit_at": now, "ramp_up_watts_per_second": up})
 
 
+def resumed(state: ControllerState) -> ControllerState:
+    """The state after the controller has stood still: its limit moves on from where it is, it does not catch up."""
+    return state.model_copy(update={"limit_at": None})
+
+
 def shares_in_force(state: ControllerState, now: datetime) -> dict[tuple[str, str], float]:
     """The share of each (service class, acceptor) that the site sends away now."""
-    return {
-        (each.command.service_class, each.command.to_site_id): each.command.share_ratio
-        for each in state.controls
-        if isinstance(each.command, Shift) and each.command.role == "drain" and each.command.starts_at <= now
-    }
+    shares: dict[tuple[str, str], float] = {}
+    for control in state.controls:
+        command = control.command
+        if isinstance(command, Shift) and command.role == "drain" and command.starts_at <= now:
+            place = (command.service_class, command.to_site_id)
+            shares[place] = shares.get(place, 0.0) + command.share_ratio
+    return shares
 
 
 def answer(
@@ -231,19 +287,3 @@ def answer(
             "highest_sequence": state.sequence,
         }
     )
-
-
-def last_in_force(commands: list[Command], now: datetime) -> list[Command]:
-    """Of all the commands that a site was ever sent: the newest of each control that still holds, in order.
-
-    What a controller without a memory starts from.
-    """
-    newest: dict[str, Command] = {}
-    for command in sorted(commands, key=lambda each: each.order):
-        newest[command.control_id] = command
-    living = (
-        each
-        for each in newest.values()
-        if not isinstance(each, Release) and each.ends_at > now and each.lease_expires_at > now
-    )
-    return sorted(living, key=lambda each: each.order)

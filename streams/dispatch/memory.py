@@ -44,6 +44,11 @@ class ControllerMemory:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self._state_file)
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name is durable too
+        finally:
+            os.close(folder)
 
     def locked_out(self) -> bool:
         """True while the operator's lock-out is set."""

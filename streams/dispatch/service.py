@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Iterable
 
 import structlog
@@ -23,13 +24,14 @@ from streams.dispatch.controller import (
     Surroundings,
     accept,
     elapse,
-    last_in_force,
     ramp,
+    resumed,
     shares_in_force,
     target_in_force,
 )
 from streams.dispatch.memory import ControllerMemory
 from streams.dispatch.progress import Progress
+from streams.dispatch.recall import recalled
 from streams.intake import Intake
 
 log = structlog.get_logger()
@@ -37,6 +39,7 @@ log = structlog.get_logger()
 _TICK_SECONDS = 1.0
 _LEAST_WALL_SECONDS = 0.1  # an accelerated clock must not turn a tick into a busy loop
 _HEARTBEAT_SECONDS = 30.0
+_STOOD_STILL_TICKS = 5  # the process was stopped, or the machine asleep
 
 
 class ControllerService:
@@ -58,10 +61,11 @@ class ControllerService:
         self._fleet_id = fleet_id
         self._full_power_watts = full_power_watts(site, fleet_file)
         self._around = Surroundings(site, locked_out=memory.locked_out())
-        self._state = memory.load() or ControllerState(site_id=site_id)
+        self._state = resumed(memory.load() or ControllerState(site_id=site_id))
         self._progress = Progress()
-        self._shares: dict[tuple[str, str], float] = {}
-        self._limit_set: float | None = None
+        # What the site was last told. Nobody knows what it was told before a restart: it is told again.
+        self._shares: dict[tuple[str, str], float] | None = None
+        self._limit_set: float | None = math.nan
         self._place = TopicPartition(
             SITE_COMMANDS.on_bus(settings.run_id), partition_of(site_id.encode(), settings.partitions)
         )
@@ -99,13 +103,10 @@ class ControllerService:
         messages = await read_back(self._settings, self._place.topic, self._place.partition)
         arrived, _ = self._intake.read(messages, self._place.partition)
         commands = [each.record for each in arrived if each.record.site_id == self._state.site_id]
-        for command in last_in_force(commands, self._clock.now()):
-            await self._take(command)
-        seen = max([self._state.highest, *(command.order for command in commands)])
-        self._state = self._state.model_copy(
-            update={"epoch": seen[0], "sequence": seen[1], "next_offset": messages[-1].offset + 1 if messages else 0}
-        )
+        state, answers = recalled(self._state, commands, self._around, self._clock.now())
+        self._state = state.model_copy(update={"next_offset": messages[-1].offset + 1 if messages else 0})
         self._memory.save(self._state)
+        await self._send(COMMAND_ACKS, answers)
         consumer.seek(self._place, self._state.next_offset)
 
     async def _obey(self, consumer: AIOKafkaConsumer) -> None:
@@ -125,25 +126,32 @@ class ControllerService:
         await self._send(COMMAND_ACKS, [ack])
 
     async def _tick(self) -> None:
+        ticked_at = self._clock.now()
         while True:
             await self._observe()
-            now = self._clock.now()
+            now, seconds = self._clock.now(), max(_TICK_SECONDS, _LEAST_WALL_SECONDS * self._clock.rate)
             before = self._state
+            if (now - ticked_at).total_seconds() > _STOOD_STILL_TICKS * seconds:
+                self._state = resumed(self._state)
+            ticked_at = now
             self._state, answers = elapse(self._state, self._around, now)
+            self._state = ramp(self._state, self._around, self._full_power_watts, now)
             if not self._around.locked_out:
-                self._state = ramp(self._state, self._around, self._full_power_watts, now)
                 await self._act()
             if self._state != before:
                 self._memory.save(self._state)
             await self._send(COMMAND_ACKS, [*answers, *self._progress.changes(self._state, self._around, now)])
-            await self._clock.sleep(max(_TICK_SECONDS, _LEAST_WALL_SECONDS * self._clock.rate))
+            await self._clock.sleep(seconds)
 
     async def _observe(self) -> None:
-        meter = self._around.meter_power_watts
+        meter = None  # rather than an old reading: nobody is told that the site complies when nobody knows
         try:
             meter = await self._actuator.read_meter_watts()
         except ActuatorError as error:
             log.warning("meter", error=str(error))
+        if meter is not None and not 0 <= meter < math.inf:
+            log.warning("meter", error=f"reads {meter} W")
+            meter = None
         self._around = Surroundings(self._around.site, meter, self._memory.locked_out())
 
     async def _act(self) -> None:

@@ -51,6 +51,9 @@ class Planner:
             self._generation = batch.generation
         if batch.partition not in self._desks:
             self._desks[batch.partition] = await self._ownership.open(batch.partition)
+            # A successor issues again what is in force, before it waits for anything.
+            for desk in self._desks[batch.partition].values():
+                await self._decide(desk, batch.partition)
         return self._desks[batch.partition]
 
     async def _decide(self, desk: Desk, partition: int) -> None:

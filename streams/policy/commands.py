@@ -10,9 +10,11 @@ from datetime import datetime, timedelta
 from schemas.command import VERDICTS, CommandAck, Release, Shift, Throttle
 from schemas.fleet import Limits
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
+from streams.policy.guard import first_apart
 
 # After so many unanswered sendings a site counts as unresponsive; it is still told at every renewal.
 _ATTEMPTS = 3
+_LONGEST_EXPLANATION = 2000
 
 OrderKey = tuple[str, str]  # control, site
 AnyCommand = Throttle | Shift | Release
@@ -32,16 +34,25 @@ class Dispatch:
     """What was sent last for each order. A new planner starts with none, and so issues again what is in force."""
 
     sent: dict[OrderKey, Sent] = field(default_factory=dict)
+    restores: dict[str, datetime] = field(default_factory=dict)  # by site: when its last release lets it rise
 
-    def answered(self, ack: CommandAck) -> bool:
-        """Takes an answer; True if it is a verdict on the newest command of its order."""
+    def answered(self, ack: CommandAck) -> AnyCommand | None:
+        """Takes an answer; gives the newest command of its order if the answer says what became of that one."""
         sent = self.sent.get((ack.control_id, ack.site_id))
-        if sent is None or sent.command.order != (ack.epoch, ack.sequence) or ack.status not in VERDICTS:
-            return False
+        if sent is None or sent.command.order != (ack.epoch, ack.sequence) or ack.status not in VERDICTS | {"expired"}:
+            return None
         sent.answered = True
-        if isinstance(sent.command, Release):
+        # A site that refuses to let go (it is locked out, say) still holds: it is told again at every renewal.
+        if isinstance(sent.command, Release) and ack.status != "rejected":
             del self.sent[ack.control_id, ack.site_id]
-        return True
+        return sent.command
+
+    def inherit(self, before: FleetPlan, plan: FleetPlan, limits: Limits, now: datetime) -> None:
+        """Notes what another planner may have told by the plan `before` and `plan` no longer holds, to release it."""
+        held = _orders(plan, limits, now)
+        for key, order in _orders(before, limits, now).items():
+            if key not in held and key not in self.sent:
+                self.sent[key] = Sent(order)
 
     def unresponsive_sites(self) -> set[str]:
         """Sites that have left a command unanswered through all attempts."""
@@ -49,25 +60,25 @@ class Dispatch:
 
 
 def next_commands(plan: FleetPlan, dispatch: Dispatch, limits: Limits, now: datetime) -> list[AnyCommand]:
-    """The commands that follow from a plan, numbered from `plan.sequence` + 1, in the order of their controls.
+    """The commands that follow from a plan, numbered from `plan.sequence` + 1; notes in `dispatch` what is sent.
 
-    Notes in `dispatch` what is sent.
+    What starts first comes first, releases last: a site that changes from one control to another is never free between.
     """
     orders = _orders(plan, limits, now)
     commands: list[AnyCommand] = []
-    for key in sorted(orders):
+    for key in sorted(orders, key=lambda each: (orders[each].starts_at, each)):
         wanted, sent = orders[key], dispatch.sent.get(key)
         if sent is None or isinstance(sent.command, Release) or _changed(wanted, sent.command, limits):
             command, attempts = wanted, 1
         elif _unanswered(sent, limits, now) or _due_for_renewal(sent, limits, now):
-            command = wanted.model_copy(update={"renewal": True})
+            command = wanted.model_copy(update={"renewal": sent.answered or sent.command.renewal})
             attempts = 1 if sent.answered else sent.attempts + 1
         else:
             continue
         commands.append(_numbered(command, plan, len(commands)))
         dispatch.sent[key] = Sent(commands[-1], attempts)
     for key in sorted(set(dispatch.sent) - set(orders)):
-        release = _release(dispatch, key, limits, now)
+        release = _release(plan, dispatch, key, limits, now)
         if release is not None:
             commands.append(_numbered(release, plan, len(commands)))
             dispatch.sent[key].command = commands[-1]
@@ -99,21 +110,22 @@ def _due_for_renewal(sent: Sent, limits: Limits, now: datetime) -> bool:
     return (now - sent.command.issued_at).total_seconds() >= limits.renew_seconds
 
 
-def _release(dispatch: Dispatch, key: OrderKey, limits: Limits, now: datetime) -> Release | None:
-    """The release of an order that vanished before its end; None where it ended by itself or was told already."""
+def _release(plan: FleetPlan, dispatch: Dispatch, key: OrderKey, limits: Limits, now: datetime) -> Release | None:
+    """The release of an order that vanished before its end; None where it is over or need not be said again yet."""
     sent = dispatch.sent[key]
     command = sent.command
-    if isinstance(command, Release):
-        if not _unanswered(sent, limits, now):
-            if sent.attempts >= _ATTEMPTS:
-                del dispatch.sent[key]  # its lease has run out or will: nothing more can be said
-            return None
-        sent.attempts += 1
-    elif command.ends_at <= now or command.lease_expires_at <= now:
+    # A throttle outlives its lease: the site falls back and holds until the end. A shift does not.
+    if command.ends_at <= now or (isinstance(command, Shift) and command.lease_expires_at <= now):
         del dispatch.sent[key]
         return None
-    else:
+    if not isinstance(command, Release):
+        starts_at = min(_restore_time(plan, dispatch, command, limits, now), command.ends_at)
         sent.attempts, sent.answered = 1, False
+    elif _unanswered(sent, limits, now) or _due_for_renewal(sent, limits, now):
+        starts_at = command.starts_at
+        sent.attempts, sent.answered = 1 if sent.answered else sent.attempts + 1, False
+    else:
+        return None
     return Release(
         run_id=command.run_id,
         fleet_id=command.fleet_id,
@@ -123,14 +135,31 @@ def _release(dispatch: Dispatch, key: OrderKey, limits: Limits, now: datetime) -
         epoch=command.epoch,
         sequence=command.sequence,
         issued_at=now,
-        starts_at=now,
-        ends_at=max(command.ends_at, now),
+        starts_at=starts_at,
+        # Until then the site may still hold, and is told.
+        ends_at=command.lease_expires_at if isinstance(command, Shift) else command.ends_at,
         lease_expires_at=now + timedelta(seconds=limits.lease_seconds),
         reason=command.reason,
         priority=command.priority,
         caused_by=command.caused_by,
-        explanation=f"no longer needed: {command.explanation}"[:2000],
+        explanation=command.explanation
+        if isinstance(command, Release)
+        else f"no longer needed: {command.explanation}"[:_LONGEST_EXPLANATION],
     )
+
+
+def _restore_time(
+    plan: FleetPlan, dispatch: Dispatch, command: Throttle | Shift, limits: Limits, now: datetime
+) -> datetime:
+    """When a site may let go: sites never rise together, be it by a release or at the end of a throttle."""
+    site_id = command.site_id
+    held = any(each.site_id == site_id and each.starts_at <= now < each.ends_at for each in plan.throttles)
+    if isinstance(command, Shift) or command.starts_at > now or held:
+        return now
+    ends = [each.ends_at for each in plan.throttles if each.site_id != site_id]
+    taken = [*ends, *(at for other, at in dispatch.restores.items() if other != site_id)]
+    dispatch.restores[site_id] = first_apart(now, taken, limits.stagger_seconds)
+    return dispatch.restores[site_id]
 
 
 def _orders(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Throttle | Shift]:
@@ -163,7 +192,7 @@ def _throttle(plan: FleetPlan, control: ThrottleControl, limits: Limits, now: da
         reason=control.reason,
         priority=control.priority,
         caused_by=control.caused_by,
-        explanation=control.explanation,
+        explanation=control.explanation[:_LONGEST_EXPLANATION],
         target_power_watts=control.target_power_watts,
         ramp_down_watts_per_second=control.ramp_down_watts_per_second,
         ramp_up_watts_per_second=control.ramp_up_watts_per_second,
@@ -174,7 +203,7 @@ def _throttle(plan: FleetPlan, control: ThrottleControl, limits: Limits, now: da
 def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, now: datetime) -> Shift:
     reserve = role == "reserve"
     # The reservation outlives the donor's lease: traffic on its way always has a place to land.
-    lease_seconds = limits.lease_seconds * (1.5 if reserve else 1.0)
+    lease_seconds = limits.lease_seconds * (2.0 if reserve else 1.0)
     return Shift(
         run_id=plan.run_id,
         fleet_id=plan.fleet_id,
@@ -188,7 +217,7 @@ def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, no
         lease_expires_at=now + timedelta(seconds=lease_seconds),
         reason="economics",
         caused_by=control.caused_by,
-        explanation=control.explanation,
+        explanation=control.explanation[:_LONGEST_EXPLANATION],
         role="reserve" if reserve else "drain",
         from_site_id=control.from_site_id,
         to_site_id=control.to_site_id,

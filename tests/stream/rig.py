@@ -133,12 +133,18 @@ class Rig:
     async def until(self, what: str, holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
         """Waits until `holds()`, looking whenever something was read; fails with `what` and the stages' last words."""
         try:
+            # Something is read at least twice a second: conditions outside the bus are looked at then as well.
             async with asyncio.timeout(seconds), self.news:
                 await self.news.wait_for(holds)
         except TimeoutError:
             said = {child.name: child.last_words() for child in self.children}
             counts = {name: len(messages) for name, messages in self.seen.items()}
             raise AssertionError(f"not within {seconds:g} s: {what}; seen {counts}; said {said}") from None
+
+    def said(self, stage: str) -> str:
+        """All that the processes of a stage have logged."""
+        files = [child.log_file for child in self.children if child.name == stage]
+        return "".join(file.read_text() for file in files if file and file.exists())
 
     async def committed(self, stage: str, topic: str) -> dict[int, int]:
         """The committed position of a stage in each partition of a topic; 0 where there is none."""
@@ -154,7 +160,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig_on(broker: tuple[str, str], folder: Path, dsn: str = "", **changes: Any) -> AsyncIterator[Rig]:
+async def rig_on(
+    broker: tuple[str, str], folder: Path, dsn: str = "", commit_interval_seconds: float = 0.3
+) -> AsyncIterator[Rig]:
     """A fresh run on a broker; its processes end with it."""
     name, servers = broker
     settings = Settings(
@@ -164,9 +172,8 @@ async def rig_on(broker: tuple[str, str], folder: Path, dsn: str = "", **changes
         run_id=f"t{uuid4().hex[:10]}",
         partitions=PARTITIONS,
         session_timeout_seconds=3.0,
-        commit_interval_seconds=0.3,
+        commit_interval_seconds=commit_interval_seconds,
         single_record_batches=name == "embedded",
-        **changes,
     )
     await create_topics(settings, TOPICS, MEMORY_TOPICS)
     producer = await start_producer(settings)

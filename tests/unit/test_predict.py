@@ -1,5 +1,6 @@
 """The forecast of a history: horizons, spikes, flags, and nothing but the history in it."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -10,14 +11,14 @@ from schemas.forecast import SiteForecast
 from tests.examples import FLEET, SITE, after
 
 
-def history(steps: list[float | None], step_seconds: float = 300.0) -> SiteHistory:
+def history(steps: Sequence[float | None], step_seconds: float = 300.0) -> SiteHistory:
     """A history whose last closed step ends at noon."""
     of_site = history_for(step_seconds)
-    of_site.steps, of_site.end = steps, after(0)
+    of_site.steps, of_site.end = list(steps), after(0)
     return of_site
 
 
-def forecast(steps: list[float | None], step_seconds: float = 300.0) -> SiteForecast:
+def forecast(steps: Sequence[float | None], step_seconds: float = 300.0) -> SiteForecast:
     """The forecast, which must be one."""
     made = predict(history(steps, step_seconds), FLEET, SITE, "replay-1")
     assert made is not None
@@ -52,7 +53,7 @@ def test_a_steady_load_has_no_spike_ahead() -> None:
 
 
 def test_a_load_that_often_doubles_has_one() -> None:
-    restless: list[float | None] = [100.0, 100.0, 100.0, 900.0] * 30
+    restless = [100.0, 100.0, 100.0, 900.0] * 30
     soon, later = forecast(restless).spikes
     assert 0 < soon.probability_ratio <= later.probability_ratio < 1
 
