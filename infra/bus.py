@@ -2,16 +2,20 @@
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
 from infra.settings import ConfigurationError, Settings
 from schemas.catalog import MAX_MESSAGE_BYTES, Topic, prefixed
+
+# A busy cluster needs some seconds to elect the leaders of a hundred new partitions.
+_LEADERS_SECONDS = 60.0
 
 
 def partition_of(key: bytes, partitions: int) -> int:
@@ -108,19 +112,13 @@ async def create_topics(settings: Settings, topics: Iterable[Topic], private: It
     """Creates what is missing of the topics, their dead-letter topics and the stages' private topics.
 
     Returns:
-        the names created.
+        the names created; every one can be used when this returns.
 
     Raises:
         ConfigurationError: no broker answers, or it refuses.
     """
     wanted = [*_public(settings, topics), *(_private(settings, name) for name in private)]
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    try:
-        await admin.start()
-    except KafkaError as error:
-        await admin.close()
-        raise unreachable(settings) from error
-    try:
+    async with _admin(settings) as admin:
         there = set(await admin.list_topics())
         missing = [topic for topic in wanted if topic.name not in there]
         if missing:
@@ -128,11 +126,18 @@ async def create_topics(settings: Settings, topics: Iterable[Topic], private: It
             for name, code, *_ in response.topic_errors:
                 if code and for_code(code) is not TopicAlreadyExistsError:
                     raise ConfigurationError(f"can't create topic {name}: {for_code(code).__name__}")
-        return [topic.name for topic in missing]
-    except KafkaError as error:
-        raise ConfigurationError(f"can't create topics: {error}") from error
-    finally:
-        await admin.close()
+            await _until_led(admin, [topic.name for topic in missing], settings.partitions)
+    return [topic.name for topic in missing]
+
+
+async def _until_led(admin: AIOKafkaAdminClient, names: list[str], partitions: int) -> None:
+    """Brokers answer before the leaders of new partitions are elected."""
+    try:
+        async with asyncio.timeout(_LEADERS_SECONDS):
+            while any(count < partitions for count in (await _partitions_led(admin, names)).values()):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # no event tells of it
+    except TimeoutError:
+        raise ConfigurationError(f"the new topics have no leaders after {_LEADERS_SECONDS:g} s") from None
 
 
 def _public(settings: Settings, topics: Iterable[Topic]) -> Iterable[NewTopic]:
@@ -159,20 +164,39 @@ async def check_topics(settings: Settings, names: Iterable[str]) -> None:
     Raises:
         ConfigurationError: no broker answers, or a topic is missing or has another number of partitions.
     """
-    consumer = await start_consumer(settings)
+    async with _admin(settings) as admin:
+        partitions = await _partitions_led(admin, names)
+    for name, count in partitions.items():
+        if count == 0:
+            raise ConfigurationError(f"topic {name} is missing: run `gridtide topics`")
+        if count != settings.partitions:
+            raise ConfigurationError(
+                f"topic {name} has {count} partitions, GRIDTIDE_PARTITIONS says {settings.partitions}: "
+                "topics that are read together need one number"
+            )
+
+
+@asynccontextmanager
+async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
+    """A started admin client; what the brokers refuse or leave unanswered becomes one line."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
     try:
-        async with asyncio.timeout(30):
-            there = await consumer.topics()
-            for name in names:
-                if name not in there:
-                    raise ConfigurationError(f"topic {name} is missing: run `gridtide topics`")
-                partitions = len(consumer.partitions_for_topic(name) or ())
-                if partitions != settings.partitions:
-                    raise ConfigurationError(
-                        f"topic {name} has {partitions} partitions, GRIDTIDE_PARTITIONS says {settings.partitions}: "
-                        "topics that are read together need one number"
-                    )
-    except (KafkaConnectionError, TimeoutError) as error:
+        await admin.start()
+    except KafkaError as error:
+        await admin.close()
         raise unreachable(settings) from error
+    try:
+        yield admin
+    except KafkaError as error:
+        raise ConfigurationError(f"the broker at {settings.bootstrap_servers} refuses: {error}") from error
     finally:
-        await consumer.stop()
+        await admin.close()
+
+
+async def _partitions_led(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, int]:
+    """How many partitions of each topic have a leader, and so can be used; 0 for a topic that is not there."""
+    described = await admin.describe_topics(list(names))
+    return {
+        topic["topic"]: sum(part["leader"] >= 0 for part in topic["partitions"]) if not topic["error_code"] else 0
+        for topic in described
+    }

@@ -4,14 +4,14 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
+from typing import Any
 
 import pytest
 
 from schemas.command import Command, Release, Shift, Throttle
 from schemas.envelope import Record
-from schemas.latency import BUCKETS
-from schemas.site import ClassLoad, LoadState
 from streams.capacity import full_power_watts
 from streams.dispatch.controller import (
     ControllerState,
@@ -23,17 +23,12 @@ from streams.dispatch.controller import (
     target_in_force,
 )
 from streams.simulate.demand import ClassDemand, route
-from streams.simulate.plant import PlantFlow, SitePlant
-from tests.policy_cases import FLEET, FLEET_FILE, RAMP_UP, a_desk, at, event, power, price
+from streams.simulate.plant import SitePlant
+from tests.policy_cases import FLEET, FLEET_FILE, RAMP_UP, a_desk, at, event, load, power, price
 
 STEP, HOURS = 10, 3
 NOISE = 1.02
 STAGGER = FLEET.limits.stagger_seconds
-
-
-def steady(load_ratio: float) -> Callable[[float], float]:
-    """A load that swings a little over the hour."""
-    return lambda seconds: load_ratio * (1 + 0.03 * math.sin(seconds / 600))
 
 
 @dataclass
@@ -41,7 +36,7 @@ class Loop:
     """A fleet's three hours, ten seconds a step."""
 
     signals: Iterable[Record]
-    load_ratio: Callable[[float], float] = steady(0.7)
+    mean_load_ratio: float = 0.7
     lost_planner_at: float = math.inf
     deaf: str = ""  # a site that gets no command
     hours: float = HOURS
@@ -102,9 +97,10 @@ class Loop:
                 self.plants[site.id].set_shift(service, to, share)
 
     def _draw(self, seconds: float) -> None:
-        tokens = self.load_ratio(seconds) * 100 * 100 * STEP
+        # It swings a little over the hour. Counted in tokens alone: latencies do not matter here, and cost time.
+        tokens = self.mean_load_ratio * (1 + 0.03 * math.sin(seconds / 600)) * 100 * 100 * STEP
         arriving = {
-            service.id: ClassDemand(100, 0, int(tokens * service.traffic_ratio))
+            service.id: ClassDemand(tokens=int(tokens * service.traffic_ratio))
             for service in FLEET_FILE.service_classes
         }
         shifts = {site_id: plant.shifts for site_id, plant in self.plants.items()}
@@ -116,7 +112,8 @@ class Loop:
             self.meters[site_id].append(meter)
             self.around[site_id] = Surroundings(self.around[site_id].site, meter)
             self.desk.take(power(site_id, seconds + STEP, meter), at(seconds + STEP))
-            self.desk.take(_load_state(site_id, flow, seconds + STEP), at(seconds + STEP))
+            arrived = sum(each.arrived.tokens for each in flow.classes.values()) / STEP
+            self.desk.take(load(site_id, seconds + STEP, arrived), at(seconds + STEP))
 
     def minute_means(self, site_id: str, start: float, end: float) -> list[float]:
         """Mean meter power of each whole minute in [start, end)."""
@@ -132,39 +129,14 @@ class Loop:
                 return step * STEP
         return math.inf
 
-    def of_kind(self, kind: type[Command]) -> list[tuple[float, Command]]:
-        return [(seconds, command) for seconds, command in self.commands if isinstance(command, kind)]  # type: ignore[arg-type]
+    def of_kind(self, kind: type[Any]) -> list[tuple[float, Any]]:
+        """When each command of the kind was sent, and the command."""
+        return [(seconds, command) for seconds, command in self.commands if isinstance(command, kind)]
 
 
-def _load_state(site_id: str, flow: PlantFlow, end: float) -> LoadState:
-    classes = [
-        ClassLoad(
-            service_class=name,
-            requests_per_second=each.arrived.requests / STEP,
-            prompt_tokens_per_second=0.0,
-            tokens_arrived_per_second=each.arrived.tokens / STEP,
-            tokens_served_per_second=each.served.tokens / STEP,
-            tokens_queued=each.queued.tokens,
-            ttft_seconds_counts=[0] * BUCKETS,
-            ttft_seconds_p50=None,
-            ttft_seconds_p99=None,
-        )
-        for name, each in flow.classes.items()
-    ]
-    return LoadState(
-        fleet_id="trio",
-        site_id=site_id,
-        window_start=at(end - STEP),
-        window_end=at(end),
-        records=1,
-        duplicates=0,
-        requests_per_second=0.0,
-        tokens_arrived_per_second=sum(each.tokens_arrived_per_second for each in classes),
-        tokens_served_per_second=sum(each.tokens_served_per_second for each in classes),
-        tokens_queued=sum(each.tokens_queued for each in classes),
-        covered_ratio=1.0,
-        classes=classes,
-    )
+def apart(times: list[float]) -> bool:
+    """Whether each time lies at least the stagger after the one before."""
+    return all(b - a >= STAGGER for a, b in pairwise(times))
 
 
 def prices(usd: Callable[[float], float], late: float = 0.0) -> list[Record]:
@@ -213,7 +185,7 @@ def test_event_moves_the_limit_within_the_ramps_down_and_up(an_hour: Loop) -> No
 def test_event_restores_one_site_after_the_other_and_back_to_normal(an_hour: Loop) -> None:
     rises = sorted(an_hour.rises_at(site.id, 7000) for site in FLEET.sites)
     assert rises[0] >= 7200
-    assert all(b - a >= STAGGER for a, b in zip(rises, rises[1:], strict=False))
+    assert apart(rises)
     for site in FLEET.sites:
         assert an_hour.limits[site.id][-1] is None
         assert an_hour.minute_means(site.id, 9000, 10_800) == pytest.approx(
@@ -239,7 +211,7 @@ def test_lost_planner_never_lets_load_rise_before_the_end() -> None:
         assert held == sorted(held, reverse=True)
         assert loop.limits[site.id][-1] is None
     rises = sorted(loop.rises_at(site.id, 7000) for site in FLEET.sites)
-    assert all(b - a >= STAGGER for a, b in zip(rises, rises[1:], strict=False))
+    assert apart(rises)
 
 
 def test_cancelled_event_lets_sites_go_one_after_the_other() -> None:
@@ -248,7 +220,7 @@ def test_cancelled_event_lets_sites_go_one_after_the_other() -> None:
     rises = sorted(loop.rises_at(site.id, 4900) for site in FLEET.sites)
     assert rises[0] >= 5000
     assert rises[-1] <= 5100
-    assert all(b - a >= STAGGER for a, b in zip(rises, rises[1:], strict=False))
+    assert apart(rises)
     assert len(loop.of_kind(Release)) == 3
 
 
@@ -269,7 +241,7 @@ def test_price_above_the_strike_throttles_after_the_dwell_without_chatter() -> N
     assert all(7200 <= seconds <= 7300 for seconds, _ in releases)
     rises = sorted(loop.rises_at(site.id, 4500) for site in FLEET.sites)
     assert rises[0] >= 7200
-    assert all(b - a >= STAGGER for a, b in zip(rises, rises[1:], strict=False))
+    assert apart(rises)
     for site in FLEET.sites:
         assert max(loop.minute_means(site.id, 4500, 7200)) <= 0.75 * base_watts(loop, site.id, 3600) * NOISE
 
@@ -293,7 +265,7 @@ def test_deaf_site_is_told_again_and_named_while_the_others_go_on() -> None:
     loop = Loop([AN_EVENT, *CHEAP], deaf="beta", hours=2)
     told = [seconds for seconds, each in loop.commands if each.site_id == "beta"]
     assert told[:3] == [1800, 1860, 1920]
-    gaps = [b - a for a, b in zip(told[2:], told[3:], strict=False)]
+    gaps = [b - a for a, b in pairwise(told[2:])]
     assert all(300 <= gap <= 360 for gap in gaps)
     assert loop.silent == {"rely on beta"}
     for site_id in ("alpha", "gamma"):
@@ -310,10 +282,10 @@ def test_price_spread_moves_traffic_there_and_back() -> None:
             for site, usd in dear.items()
         ]
 
-    loop = Loop(signals(), steady(0.5))
+    loop = Loop(signals(), 0.5)
     shifts = [command for _, command in loop.of_kind(Shift)]
-    assert {each.role for each in shifts if isinstance(each, Shift)} == {"reserve", "drain"}
-    first = {role: min(s for s, c in loop.of_kind(Shift) if c.role == role) for role in ("reserve", "drain")}  # type: ignore[union-attr]
+    assert {each.role for each in shifts} == {"reserve", "drain"}
+    first = {role: min(s for s, c in loop.of_kind(Shift) if c.role == role) for role in ("reserve", "drain")}
     assert first["reserve"] <= first["drain"]
     moved = loop.meters["beta"][2400 // STEP] - loop.meters["alpha"][2400 // STEP]
     assert moved > 500

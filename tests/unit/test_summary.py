@@ -17,7 +17,7 @@ from tests.examples import EVENT, after
 
 FLEETS = load_fleet_file(DEMO_FLEET_FILE)
 SITES = ("ercot-dallas", "ercot-houston")
-TABLES_OF = {topic.name: (topic.name,) for topic in TOPICS}
+TABLES_OF: dict[str, tuple[str, ...]] = {topic.name: (topic.name,) for topic in TOPICS}
 CALL = EVENT.model_copy(update={"fleet_id": "ercot", "site_ids": [], "published_at": after(300), "ramp_seconds": 120.0})
 
 
@@ -116,9 +116,9 @@ def test_page_shows_any_name_as_it_is(name: str) -> None:
     meters(tally := Tally(), held_watts=1000.0)
     summary = summary_of(tally, CALL.model_copy(update={"signal_id": name}))
     summary["notes"] = [f"requests: {name}.csv"]
-    console = Console(width=160, record=True, quiet=True)
-    with console.capture():
+    console = Console(width=160)
+    with console.capture() as captured:
         console.print(page(summary, found_in(tally, summary)))
-    text = console.export_text()
+    text = captured.get()
     assert f"{name}: power did not come down" in text
     assert f"requests: {name}.csv" in text
