@@ -65,7 +65,9 @@ def test_load_settings_names_the_wrong_variable_in_one_line(name: str, monkeypat
     assert len(message.splitlines()) == 1
 
 
-@pytest.mark.parametrize("servers", ["", "kafka", ":9092", "kafka:", "kafka:ninety", "kafka:0", "kafka:65536", "a:1,,b:2"])
+@pytest.mark.parametrize(
+    "servers", ["", "kafka", ":9092", "kafka:", "kafka:ninety", "kafka:0", "kafka:65536", "a:1,,b:2"]
+)
 def test_bootstrap_servers_need_hosts_and_ports(servers: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GRIDTIDE_BOOTSTRAP_SERVERS", servers)
     with pytest.raises(ConfigurationError, match=r"^GRIDTIDE_BOOTSTRAP_SERVERS: must be host:port"):

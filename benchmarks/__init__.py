@@ -1,0 +1,1 @@
+"""One file a question, answered beside a peer in the same run."""
