@@ -77,6 +77,10 @@ async def test_forecasts_are_those_of_an_undisturbed_run(
         children = {child.name: child for child in rig.start("aggregate", "forecast")}
         await _feed(rig, 0, 20)
         await _until(rig, SITE_STATE, _closed(20))
+        # Steps and windows are open, and the positions of what they were fed from are not committed.
+        source = {"aggregate": GPU_TELEMETRY, "forecast": SITE_STATE}[victim]
+        committed = await rig.committed(victim, source.name)
+        assert all(committed[number] < end for number, end in rig.ends(source).items() if end)
         children[victim].kill()
         await _feed(rig, 20, 50)
         rig.start(victim)

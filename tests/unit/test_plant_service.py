@@ -1,6 +1,7 @@
 """The plant's door: what an actuator may ask, and that a wrong request changes nothing."""
 
 from collections.abc import AsyncIterator
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -113,7 +114,7 @@ async def test_a_site_or_path_that_is_not_there_is_not_found(path: str, client: 
 
 
 async def test_an_endless_body_is_refused(client: aiohttp.ClientSession) -> None:
-    assert await status(client, LIMIT, data=b" " * 2**21) == 413
+    assert await status(client, LIMIT, data=BytesIO(b" " * 2**21)) == 413
 
 
 async def test_the_meter_is_silent_until_it_has_been_read(
