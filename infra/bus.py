@@ -1,9 +1,10 @@
 """The bus: how to reach Kafka, the topics, producers, and which partition a key lies in."""
 
 import asyncio
+import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
@@ -79,7 +80,8 @@ async def start_producer(settings: Settings) -> AIOKafkaProducer:
         max_request_size=MAX_MESSAGE_BYTES,
     )
     try:
-        await producer.start()
+        with _refusals_told_once():
+            await producer.start()
     except KafkaError as error:
         await producer.stop()
         raise unreachable(settings) from error
@@ -96,11 +98,24 @@ async def start_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
     try:
-        await consumer.start()
+        with _refusals_told_once():
+            await consumer.start()
     except KafkaError as error:
         await consumer.stop()
         raise unreachable(settings) from error
     return consumer
+
+
+@contextmanager
+def _refusals_told_once() -> Iterator[None]:
+    """The client logs every refused connection as an error; at a start our one line says it."""
+    logger = logging.getLogger("aiokafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def unreachable(settings: Settings) -> ConfigurationError:
@@ -181,7 +196,8 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; what the brokers refuse or leave unanswered becomes one line."""
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
-        await admin.start()
+        with _refusals_told_once():
+            await admin.start()
     except KafkaError as error:
         await admin.close()
         raise unreachable(settings) from error

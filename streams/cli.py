@@ -174,9 +174,12 @@ def worker(
 
     With several stages, GRIDTIDE_METRICS_PORT is the first one's; the others follow in order.
     """
+    from streams.worker import check_before_start  # noqa: PLC0415 - the engine takes a second to import
+
     settings = load_settings()
     configure_logging(settings, "worker")
     names = list(dict.fromkeys(stages or StageName))
+    _run(check_before_start(names, settings))
     children = [
         Child(
             name,
@@ -358,6 +361,7 @@ def topics() -> None:
     from streams.topology import MEMORY_TOPICS  # noqa: PLC0415
 
     settings = load_settings()
+    configure_logging(settings, "topics")
 
     async def create() -> None:
         created = await create_topics(settings, TOPICS, MEMORY_TOPICS)

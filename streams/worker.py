@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+from collections.abc import Collection
 
 import structlog
 
@@ -31,13 +32,7 @@ async def run_stage(name: str, settings: Settings) -> None:
         Exception: whatever failed in an agent; the process must end, so that a supervisor starts it again.
     """
     fleet_file = load_fleet_file(settings.fleet_file)
-    flow = STAGES[name]
-    names = [*(topic.on_bus(settings.run_id) for topic in (*flow.reads, *flow.writes))]
-    if flow.memory:
-        names.append(prefixed(flow.memory, settings.run_id))
-    await check_topics(settings, names)
-    if name == "record":
-        await _check_database(settings)
+    await check_before_start([name], settings)
     serve_metrics(settings.metrics_port)
     followed = FollowedClock(settings)
     stage = build(name, settings, await followed.start(), fleet_file)
@@ -45,6 +40,21 @@ async def run_stage(name: str, settings: Settings) -> None:
         await _run_until_told(stage)
     finally:
         await followed.stop()
+
+
+async def check_before_start(stages: Collection[str], settings: Settings) -> None:
+    """Makes sure that the stages can start: fleet file, brokers, topics, and for the recorder the database.
+
+    Raises:
+        ConfigurationError, DatabaseConfigurationError, DatabaseUnavailableError, MigrationError: what must be mended.
+    """
+    load_fleet_file(settings.fleet_file)
+    flows = [STAGES[name] for name in stages]
+    names = [topic.name for flow in flows for topic in (*flow.reads, *flow.writes)]
+    names += [flow.memory for flow in flows if flow.memory]
+    await check_topics(settings, [prefixed(name, settings.run_id) for name in dict.fromkeys(names)])
+    if "record" in stages:
+        await _check_database(settings)
 
 
 async def _check_database(settings: Settings) -> None:

@@ -37,7 +37,7 @@ from streams.intake import Intake
 log = structlog.get_logger()
 
 _TICK_SECONDS = 1.0
-_LEAST_WALL_SECONDS = 0.1  # an accelerated clock must not turn a tick into a busy loop
+_LEAST_WALL_SECONDS = 0.2  # an accelerated clock must not turn a tick into a busy loop
 _HEARTBEAT_SECONDS = 30.0
 _STOOD_STILL_TICKS = 5  # the process was stopped, or the machine asleep
 

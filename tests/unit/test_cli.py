@@ -64,7 +64,9 @@ def test_help_lists_what_people_use() -> None:
 @pytest.mark.parametrize("arguments", [["replay"], ["demo"]])
 @pytest.mark.parametrize("option", ["--requests", "--prices"])
 def test_a_missing_file_is_named(arguments: list[str], option: str) -> None:
-    assert refused(*arguments, option, "missing.csv", **REPLAY) == "missing.csv: can't be read: No such file or directory"
+    assert (
+        refused(*arguments, option, "missing.csv", **REPLAY) == "missing.csv: can't be read: No such file or directory"
+    )
 
 
 def test_a_file_of_another_format_is_named(tmp_path: Path) -> None:
