@@ -17,6 +17,7 @@ CONFIGURATION_EXIT = 2
 _FIRST_WAIT_SECONDS = 0.5
 _LONGEST_WAIT_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0  # who has run so long has recovered: its next failure waits the first wait again
+_PROVEN_SECONDS = 15.0  # longer than a start takes
 _STOP_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
 
@@ -37,6 +38,7 @@ class Child:
     _lifeline: int | None = None
     _started: float = 0.0
     restarts: int = 0
+    _proven: bool = False
 
     @property
     def pid(self) -> int | None:
@@ -73,6 +75,11 @@ class Child:
             return ""
         lines = self.log_file.read_text(errors="replace").strip().splitlines()
         return lines[-1] if lines else ""
+
+    def has_proven_itself(self) -> bool:
+        """True once it has run for a while: if it can't start later, a broker or a database is away, and comes back."""
+        self._proven = self._proven or monotonic() - self._started > _PROVEN_SECONDS
+        return self._proven
 
     def wait_before_restart(self) -> float:
         """Seconds to wait before it is started again; grows while it keeps failing."""
@@ -122,7 +129,7 @@ async def watch(children: Sequence[Child], *, finite: frozenset[str] = frozenset
     Each child is watched on its own: the wait before one is started again must not keep another one down.
 
     Raises:
-        GaveUpError: a child ended with the status that says that its configuration is wrong.
+        GaveUpError: a child could not start from the first, and says that its configuration is wrong.
     """
     watching = [asyncio.create_task(_watch_one(child, child.name in finite)) for child in children]
     try:
@@ -140,7 +147,7 @@ async def _watch_one(child: Child, finite: bool) -> None:
         if status is None or (status == 0 and finite):
             continue
         said = child.last_words()
-        if status == CONFIGURATION_EXIT:
+        if status == CONFIGURATION_EXIT and not child.has_proven_itself():
             raise GaveUpError(f"{child.name} can't start: {said}" if said else f"{child.name} can't start; see above")
         child.join(monotonic())
         wait_seconds = child.wait_before_restart()
