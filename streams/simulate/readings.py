@@ -1,5 +1,6 @@
 """What the plant's instruments say: GPU frames, request counts and latencies, as records of the bus."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -178,6 +179,6 @@ def ttft_counts(requests: int, wait_seconds: tuple[float, float], prefill_second
         if through > before:
             # 7 and 20 share no divisor: waits in another order than prefills, so that neither goes with the other.
             wait = lower + (upper - lower) * ((7 * point) % _POINTS + 0.5) / _POINTS
-            counts[int(np.searchsorted(LATENCY_BOUNDS_SECONDS, wait + prefill_seconds * factor))] += through - before
+            counts[bisect_left(LATENCY_BOUNDS_SECONDS, wait + prefill_seconds * factor)] += through - before
         before = through
     return counts
