@@ -1,9 +1,11 @@
 """`gridtide replay`: the run's clock, its traffic and prices, and its plants, put on the bus in step with the clock."""
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from time import monotonic
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -16,14 +18,14 @@ from schemas.clock import ClockAnchor
 from schemas.envelope import Record
 from schemas.fleet import FleetFile
 from streams.collect.inputs import ReplayInputs
+from streams.collect.pace import paced_rate
 from streams.collect.signals import price_signals
 from streams.simulate.demand import route
 from streams.simulate.plant import SitePlant
 
 log = structlog.get_logger()
 
-# Further behind the clock than this, readings would no longer belong to the time that controllers act in.
-_BEHIND_INTERVALS = 3.0
+_STEPS_REMEMBERED = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Replay:
         self, settings: Settings, fleet_file: FleetFile, plan: ReplayPlan, inputs: ReplayInputs, seed: int
     ) -> None:
         self._settings, self._fleet_file, self._plan, self._inputs = settings, fleet_file, plan, inputs
+        self._work_seconds: deque[float] = deque(maxlen=_STEPS_REMEMBERED)
         self.plants = {
             site.id: SitePlant.start(site, fleet_file.gpu_models, fleet_file.service_classes, seed)
             for _, site in fleet_file.sites()
@@ -89,6 +92,7 @@ class Replay:
         await clock.sleep_until(self._plan.starts_at + timedelta(seconds=begins))
         await self._send(producer, GRID_SIGNALS, self._signals(begins, ends))
         await clock.sleep_until(self._plan.starts_at + timedelta(seconds=ends))
+        began = monotonic()
         shifts = {site_id: plant.shifts for site_id, plant in self.plants.items() if plant.shifts}
         demands = route(self._inputs.demand.at(number), shifts)
         observed_at = self._plan.starts_at + timedelta(seconds=ends)
@@ -99,16 +103,14 @@ class Replay:
             rates.append(rate)
         await self._send(producer, GPU_TELEMETRY, frames)
         await self._send(producer, INFERENCE_REQUESTS, rates)
+        self._work_seconds.append(monotonic() - began)
 
     async def _keep_pace(self, producer: AIOKafkaProducer, clock: Clock, number: int) -> None:
         """Slows the clock of the whole run while the plants can't follow it on this machine, and speeds it up again."""
-        reached = self._plan.starts_at + timedelta(seconds=(number + 1) * self._plan.interval_seconds)
-        behind = (clock.now() - reached).total_seconds() / self._plan.interval_seconds
-        rate = clock.rate
-        if behind > _BEHIND_INTERVALS:
-            rate = max(1.0, rate / 2)
-        elif behind < 1 and rate < self._plan.rate:
-            rate = min(self._plan.rate, rate * 1.25)
+        interval = self._plan.interval_seconds
+        reached = self._plan.starts_at + timedelta(seconds=(number + 1) * interval)
+        behind = (clock.now() - reached).total_seconds() / interval
+        rate = paced_rate(clock.rate, self._plan.rate, behind, self._work_seconds, interval)
         if rate != clock.rate:
             wall = wall_now()
             anchor = ClockAnchor(
