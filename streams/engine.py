@@ -193,6 +193,9 @@ class StageApp(faust.App):
     def _new_producer_transport(self) -> _Transport:
         return _Transport(self.conf.broker_producer, self)
 
+    def _create_directories(self) -> None:
+        """Faust makes folders for tables wherever it is run; there are none."""
+
     def source(self, name: str) -> Any:
         """The Faust topic of that name on the bus, delivering batches untouched."""
         return self.topic(prefixed(name, self.gridtide_settings.run_id), schema=_Untouched())

@@ -36,6 +36,7 @@ class ControllerState(BaseModel):
     sequence: int = 0
     controls: tuple[ControlInForce, ...] = ()
     next_offset: int | None = None
+    owed: tuple[CommandAck, ...] = ()  # decided, and perhaps not said yet
     limit_watts: float | None = None
     limit_at: UtcTime | None = None
     ramp_up_watts_per_second: float | None = None

@@ -14,6 +14,7 @@ from infra.clock import Clock
 from infra.memory import read_back
 from infra.settings import ConfigurationError, Settings
 from schemas.catalog import COMMAND_ACKS, SITE_COMMANDS, SITE_HEARTBEATS, Topic
+from schemas.command import CommandAck
 from schemas.envelope import Record
 from schemas.fleet import FleetFile
 from schemas.site import ControllerHeartbeat
@@ -66,6 +67,7 @@ class ControllerService:
         # What the site was last told. Nobody knows what it was told before a restart: it is told again.
         self._shares: dict[tuple[str, str], float] | None = None
         self._limit_set: float | None = math.nan
+        self._faults: dict[str, str] = {}
         self._place = TopicPartition(
             SITE_COMMANDS.on_bus(settings.run_id), partition_of(site_id.encode(), settings.partitions)
         )
@@ -98,16 +100,16 @@ class ControllerService:
         """Where the saved state left off; without one, from the newest command of each control still in force."""
         consumer.assign([self._place])
         if self._state.next_offset is not None:
+            await self._answer()
             consumer.seek(self._place, self._state.next_offset)
             return
         messages = await read_back(self._settings, self._place.topic, self._place.partition)
         arrived, _ = self._intake.read(messages, self._place.partition)
         commands = [each.record for each in arrived if each.record.site_id == self._state.site_id]
         state, answers = recalled(self._state, commands, self._around, self._clock.now())
-        self._state = state.model_copy(update={"next_offset": messages[-1].offset + 1 if messages else 0})
-        self._memory.save(self._state)
-        await self._send(COMMAND_ACKS, answers)
-        consumer.seek(self._place, self._state.next_offset)
+        next_offset = messages[-1].offset + 1 if messages else 0
+        await self._decided(state, tuple(answers), next_offset)
+        consumer.seek(self._place, next_offset)
 
     async def _obey(self, consumer: AIOKafkaConsumer) -> None:
         async for message in consumer:
@@ -116,14 +118,23 @@ class ControllerService:
                 log.warning("not a command", reason=reject.rejected.reason, detail=reject.rejected.detail)
             for each in arrived:
                 if each.record.site_id == self._state.site_id:
-                    await self._take(each.record)
-            # Only now: a command whose answer was cut off by a crash is taken, and answered, once more.
+                    state, ack = accept(self._state, each.record, self._around, self._clock.now())
+                    await self._decided(state, (ack,), message.offset + 1)
+            # Of a neighbour's commands nothing need be kept: they may be read again.
             self._state = self._state.model_copy(update={"next_offset": message.offset + 1})
 
-    async def _take(self, command: object) -> None:
-        self._state, ack = accept(self._state, command, self._around, self._clock.now())  # type: ignore[arg-type]
+    async def _decided(self, state: ControllerState, answers: tuple[CommandAck, ...], next_offset: int) -> None:
+        """Keeps what was decided, with the answers, before anybody is told: a crash in between must not let a command
+        be taken, and answered, once more and otherwise.
+        """
+        self._state = state.model_copy(update={"next_offset": next_offset, "owed": answers})
         self._memory.save(self._state)
-        await self._send(COMMAND_ACKS, [ack])
+        await self._answer()
+
+    async def _answer(self) -> None:
+        await self._send(COMMAND_ACKS, self._state.owed)
+        # Saved with the next change: the same answer twice is one answer.
+        self._state = self._state.model_copy(update={"owed": ()})
 
     async def _tick(self) -> None:
         ticked_at = self._clock.now()
@@ -145,17 +156,19 @@ class ControllerService:
 
     async def _observe(self) -> None:
         meter = None  # rather than an old reading: nobody is told that the site complies when nobody knows
+        fault = ""
         try:
             meter = await self._actuator.read_meter_watts()
         except ActuatorError as error:
-            log.warning("meter", error=str(error))
+            fault = str(error)
         if meter is not None and not 0 <= meter < math.inf:
-            log.warning("meter", error=f"reads {meter} W")
-            meter = None
+            fault, meter = f"reads {meter} W", None
+        self._tell("meter", fault)
         self._around = Surroundings(self._around.site, meter, self._memory.locked_out())
 
     async def _act(self) -> None:
         shares = shares_in_force(self._state, self._clock.now())
+        fault = ""
         try:
             if self._state.limit_watts != self._limit_set:
                 await self._actuator.set_power_limit(self._state.limit_watts)
@@ -164,7 +177,16 @@ class ControllerService:
                 await self._actuator.set_shares(shares)
                 self._shares = shares
         except ActuatorError as error:
-            log.warning("actuator", error=str(error))
+            fault = str(error)
+        self._tell("actuator", fault)
+
+    def _tell(self, what: str, fault: str) -> None:
+        """Logs a fault when it comes and when it goes, not at every tick."""
+        if fault and fault != self._faults.get(what):
+            log.warning(what, error=fault)
+        elif not fault and self._faults.get(what):
+            log.info(f"{what} is well again")
+        self._faults[what] = fault
 
     async def _beat(self) -> None:
         while True:

@@ -172,7 +172,7 @@ def _orders(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Th
         # The acceptor keeps its reservation until the donor has come back; the donor drains only in between.
         if shift.phase in {"proposed", "reserved", "active", "returning"}:
             orders[shift.control_id, shift.to_site_id] = _shift(plan, shift, "reserve", limits, now)
-        if shift.phase in {"reserved", "active"}:
+        if shift.phase in {"reserved", "active"} and shift.ends_at > now:
             orders[shift.control_id, shift.from_site_id] = _shift(plan, shift, "drain", limits, now)
     return orders
 

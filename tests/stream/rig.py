@@ -49,15 +49,17 @@ class Rig:
 
     def start(self, *stages: str, supervised: bool = False) -> list[Child]:
         """Starts stages, each a process of its own; `supervised` as `gridtide worker` does."""
-        started = []
-        for stage in stages:
-            arguments = ["worker", stage] if supervised else ["stage", stage]
-            log_file = self.folder / f"{stage}-{len(self.children)}.log"
-            child = Child(stage, arguments, self.environment(), log_file)
-            child.start()
-            self.children.append(child)
-            started.append(child)
-        return started
+        return [self._started(stage, ["worker" if supervised else "stage", stage]) for stage in stages]
+
+    def start_controller(self, site_id: str, state_dir: Path) -> Child:
+        """Starts a site's controller, which touches nothing (`dry-run`) and keeps its memory in a folder."""
+        return self._started("controller", ["controller", "--site", site_id, "--state-dir", str(state_dir)])
+
+    def _started(self, name: str, arguments: list[str]) -> Child:
+        child = Child(name, arguments, self.environment(), self.folder / f"{name}-{len(self.children)}.log")
+        child.start()
+        self.children.append(child)
+        return child
 
     def environment(self) -> dict[str, str]:
         """The settings as the environment that a process of the run gets."""

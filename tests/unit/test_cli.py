@@ -160,13 +160,10 @@ def test_lock_out_is_set_and_lifted() -> None:
     assert run("lock-out", "nyiso-nyc", "--lift").stderr == "nyiso-nyc is free again\n"
 
 
-def test_a_worker_whose_stage_is_misconfigured_gives_up_with_the_stages_own_line(closed_port: str) -> None:
+def test_a_worker_without_a_broker_starts_nothing_and_says_so_as_a_process_too(closed_port: str) -> None:
     environment = {**os.environ, "GRIDTIDE_BOOTSTRAP_SERVERS": closed_port, "GRIDTIDE_LOG_LEVEL": "error"}
     command = [sys.executable, "-m", "streams.cli", "worker", "aggregate"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-2:] == [
-        f"gridtide: no Kafka broker answers at {closed_port}",
-        "gridtide: aggregate can't start; see above",
-    ]
+    assert done.stderr.splitlines()[-1] == f"gridtide: no Kafka broker answers at {closed_port}"
     assert "Traceback" not in done.stderr
