@@ -102,7 +102,7 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 @app.command()
 @_one_clear_line
 def demo(
-    duration: Annotated[float, typer.Option(help="How long to play, in seconds of real time.", min=20)] = 120.0,
+    duration: Annotated[float, typer.Option(help="How long to play, in seconds of real time.", min=20)] = 180.0,
     speed: Annotated[
         float | None,
         typer.Option(help="Seconds of the run's time a real second; by default what gives two hours.", min=1, max=600),
@@ -127,7 +127,7 @@ def demo(
     from streams.demo.run import DemoOptions, run_demo  # noqa: PLC0415
     from streams.demo.summary import page  # noqa: PLC0415
 
-    rate = speed or max(60.0, 7200.0 / duration)
+    rate = speed or 7200.0 / duration
     fleet_file = load_fleet_file(fleet)
     load_settings()  # a wrong variable is said here, in one line
     if json_file and not json_file.parent.is_dir():

@@ -80,8 +80,9 @@ def _event(tally: Tally, event: dict[str, Any], fleet_file: FleetFile) -> dict[s
     settled = starts + timedelta(seconds=event["ramp_seconds"] + 60)
     before = _mean_watts(tally, sites, said - timedelta(minutes=5), said)
     target = event["target_power_watts"]
-    if target is None and before is not None:
-        target = before * (1 - event["reduction_ratio"])
+    baseline = _baseline_watts(tally, event["signal_id"], sites, before)
+    if target is None and baseline is not None:
+        target = round(baseline * (1 - event["reduction_ratio"]), 1)
     return {
         "signal_id": event["signal_id"],
         "before_watts": before,
@@ -89,6 +90,15 @@ def _event(tally: Tally, event: dict[str, Any], fleet_file: FleetFile) -> dict[s
         "settled_watts": _mean_watts(tally, sites, settled, ends),
         "after_watts": _mean_watts(tally, sites, ends + timedelta(minutes=8), ends + timedelta(minutes=30)),
     }
+
+
+def _baseline_watts(tally: Tally, signal_id: str, sites: list[str], before: float | None) -> float | None:
+    """What the reduction is counted from: what the planner pinned when it heard of the event, and else the meters
+    before it. The two differ by what the sites' load did while the news was on its way.
+    """
+    pinned = [tally.baselines.get((signal_id, site_id)) for site_id in sites]
+    known = [watts for watts in pinned if watts is not None]
+    return sum(known) if before is not None and len(known) == len(sites) else before
 
 
 def _mean_watts(tally: Tally, sites: list[str], since: datetime, until: datetime) -> float | None:

@@ -10,6 +10,7 @@ from typing import Any
 from schemas.catalog import (
     BY_NAME,
     COMMAND_ACKS,
+    FLEET_PLANS,
     GPU_TELEMETRY,
     GRID_SIGNALS,
     INFERENCE_REQUESTS,
@@ -41,6 +42,7 @@ class Tally:
         default_factory=lambda: defaultdict(list)
     )
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    baselines: dict[tuple[str, str], float] = field(default_factory=dict)
     tokens: float = 0.0
     signal_seen_ms: dict[str, int] = field(default_factory=dict)
     signal_to_command_seconds: list[float] = field(default_factory=list)
@@ -66,6 +68,10 @@ class Tally:
                 self._take_signal(record, timestamp_ms)
             case SITE_STATE.name:
                 self._take_state(record, timestamp_ms, headers)
+            case FLEET_PLANS.name:
+                self.baselines |= {
+                    (each["signal_id"], each["site_id"]): each["power_watts"] for each in record["baselines"]
+                }
             case SITE_COMMANDS.name:
                 self._take_command(record, timestamp_ms)
             case COMMAND_ACKS.name:

@@ -21,12 +21,17 @@ _LONGEST_WAIT_SECONDS = 10.0
 
 
 class History:
-    """One connection, used by one writer at a time, made anew whenever it is lost."""
+    """One connection, and one transaction at a time, into which goes all that was handed over during the one before.
+
+    So many small batches of many topics cost few transactions, and a large one never waits for company.
+    """
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._lock = asyncio.Lock()
+        self._waiting: dict[str, list[Row]] = defaultdict(list)
+        self._writing: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
 
     async def take(self, records: Iterable[Record | DeadLetter]) -> None:
         """Returns when every record is in, each natural key once. Waits while the database is away.
@@ -34,13 +39,22 @@ class History:
         Raises:
             DatabaseConfigurationError: it will never take them as things are set up.
         """
-        rows: dict[str, list[Row]] = defaultdict(list)
-        for record in records:
-            table, row = row_of(record)
-            rows[table].append(row)
-        if rows:
-            async with self._lock:
-                await self._write(rows)
+        rows = [row_of(record) for record in records]
+        if not rows:
+            return
+        for table, row in rows:
+            self._waiting[table].append(row)
+        if self._next is None:
+            self._next = asyncio.create_task(self._write_after(self._writing))
+        await asyncio.shield(self._next)
+
+    async def _write_after(self, before: asyncio.Task[None] | None) -> None:
+        """One transaction: waits for the one before, then writes all that is waiting."""
+        if before is not None:
+            await asyncio.wait([before])
+        self._writing, self._next = self._next, None
+        rows, self._waiting = self._waiting, defaultdict(list)
+        await self._write(rows)
 
     async def _write(self, rows: dict[str, list[Row]]) -> None:
         wait_seconds = _FIRST_WAIT_SECONDS

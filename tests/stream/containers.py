@@ -11,6 +11,7 @@ from infra.embedded.process import free_port
 from infra.kafka.local import answers, kafka_version
 
 _START_SECONDS = 90.0
+_OPEN_FILES = 65536
 KAFKA_IMAGE = f"apache/kafka:{kafka_version()}"
 
 
@@ -39,6 +40,8 @@ def container_broker() -> Iterator[str]:
     port = free_port()
     listeners = "PLAINTEXT://:9092,CONTROLLER://:9093"
     container = DockerContainer(KAFKA_IMAGE).with_bind_ports(9092, port)
+    # Every test's topics stay until the session's end, each partition with files of its own: 1,024 are not enough.
+    container.with_kwargs(ulimits=[docker.types.Ulimit(name="nofile", soft=_OPEN_FILES, hard=_OPEN_FILES)])
     for name, value in {
         "NODE_ID": "1",
         "PROCESS_ROLES": "broker,controller",
