@@ -43,6 +43,7 @@ def _attach_source(stage: Stage, topic: Topic) -> None:
                 # In this order: what is out, then the watermark that closed it, then the position.
                 cause = [("closed-by-timestamp-ms", str(batch.records[-1].timestamp).encode())]
                 await stage.send(SITE_STATE, (state for _, state in due), cause)
+                metrics.DUPLICATES.labels(stage.name, topic.name).inc(sum(state.duplicates for _, state in due))
                 await _remember_watermark(stage, topic, batch.partition, windows.watermark)
             position = windows.settle(place for place, _ in due)
             if position is not None:

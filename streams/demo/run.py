@@ -81,7 +81,7 @@ def run_demo(options: DemoOptions, fleet_file: FleetFile, tell: Tell) -> tuple[d
             fleet_file=options.fleet_path,
             run_id=RUN_ID,
             partitions=4,
-            session_timeout_seconds=3.0,
+            session_timeout_seconds=6.0,
             commit_interval_seconds=0.5,
             single_record_batches=True,
             log_level="warning",
