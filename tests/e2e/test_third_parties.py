@@ -6,7 +6,6 @@ import os
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +13,9 @@ import jsonschema
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.clock import wall_now
 from infra.migrate import migrate
 from schemas.catalog import COMMAND_ACKS, GRID_SIGNALS, SITE_COMMANDS, SITE_STATE, Topic
-from schemas.signals import EventSignal
-from schemas.site import PowerState
+from tests.stream.inputs import event_now, power_now
 from tests.stream.rig import PATIENCE_SECONDS, Rig, rig_on
 
 pytestmark = [pytest.mark.broker, pytest.mark.database]
@@ -68,40 +65,9 @@ async def by_psql(dsn: str, query: str) -> Rows:
 async def send_power_and_an_event(rig: Rig) -> None:
     """One window of power of every site of the fleet, and a grid event in force now."""
     fleet = rig.fleet_file.fleet_of(SITE)
-    now = wall_now().replace(microsecond=0)
-    states = [
-        PowerState(
-            run_id=rig.run_id,
-            fleet_id=in_fleet.id,
-            site_id=site.id,
-            window_start=now - timedelta(seconds=10),
-            window_end=now,
-            records=1,
-            duplicates=0,
-            it_power_watts=site.import_limit_watts / site.pue * 0.8,
-            it_energy_joules=1.0,
-            meter_power_watts=site.import_limit_watts * 0.8,
-            utilization_ratio=0.8,
-            temperature_celsius_max=60.0,
-            gpu_samples=site.gpus,
-            masked_values=0,
-            gpus_reporting=site.gpus,
-            reporting_ratio=1.0,
-        )
-        for in_fleet, site in rig.fleet_file.sites()
-        if in_fleet.id == fleet
-    ]
-    event = EventSignal(
-        run_id=rig.run_id,
-        fleet_id=states[0].fleet_id,
-        signal_id="event/third-parties",
-        source="test",
-        published_at=now,
-        starts_at=now,
-        ends_at=now + timedelta(hours=1),
-        kind="event",
-        reduction_ratio=0.25,
-    )
+    assert fleet is not None
+    states = [state for state in power_now(rig.fleet_file, rig.run_id) if state.fleet_id == fleet]
+    event = event_now(fleet, rig.run_id)
     await rig.send(SITE_STATE, states)
     await rig.send(GRID_SIGNALS, [event])
 

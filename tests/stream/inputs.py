@@ -8,7 +8,10 @@ import numpy as np
 
 from infra.clock import wall_now
 from infra.settings import DEMO_FLEET_FILE, load_fleet_file
+from schemas.fleet import FleetFile
 from schemas.requests import RequestRates
+from schemas.signals import EventSignal
+from schemas.site import PowerState
 from schemas.telemetry import TelemetryFrame
 from streams.collect.generator import generate_requests
 from streams.simulate.demand import spread
@@ -52,3 +55,45 @@ def readings(steps: int, interval_seconds: float = 10.0) -> Readings:
         made.frames.append([frame for frames, _ in reports for frame in frames])
         made.rates.append([rate for _, rate in reports])
     return made
+
+
+def power_now(fleet_file: FleetFile, run_id: str) -> list[PowerState]:
+    """One window of power of every site, just ended, at 80 % of its import limit."""
+    now = wall_now().replace(microsecond=0)
+    return [
+        PowerState(
+            run_id=run_id,
+            fleet_id=fleet.id,
+            site_id=site.id,
+            window_start=now - timedelta(seconds=10),
+            window_end=now,
+            records=1,
+            duplicates=0,
+            it_power_watts=site.import_limit_watts / site.pue * 0.8,
+            it_energy_joules=1.0,
+            meter_power_watts=site.import_limit_watts * 0.8,
+            utilization_ratio=0.8,
+            temperature_celsius_max=60.0,
+            gpu_samples=site.gpus,
+            masked_values=0,
+            gpus_reporting=site.gpus,
+            reporting_ratio=1.0,
+        )
+        for fleet, site in fleet_file.sites()
+    ]
+
+
+def event_now(fleet_id: str, run_id: str) -> EventSignal:
+    """A grid event of a quarter less for an hour, in force now."""
+    now = wall_now()
+    return EventSignal(
+        run_id=run_id,
+        fleet_id=fleet_id,
+        signal_id=f"event/{fleet_id}",
+        source="test",
+        published_at=now,
+        starts_at=now,
+        ends_at=now + timedelta(hours=1),
+        kind="event",
+        reduction_ratio=0.25,
+    )

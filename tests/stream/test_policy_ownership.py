@@ -2,66 +2,22 @@
 
 import json
 from collections import defaultdict
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from infra.clock import wall_now
 from schemas.catalog import FLEET_PLANS, GRID_SIGNALS, SITE_COMMANDS, SITE_STATE
-from schemas.signals import EventSignal
-from schemas.site import PowerState
+from tests.stream.inputs import event_now, power_now
 from tests.stream.rig import Rig, rig_on
 
 
 async def _send_power(rig: Rig) -> None:
     """One window of power of every site, as of now."""
-    now = wall_now().replace(microsecond=0)
-    await rig.send(
-        SITE_STATE,
-        [
-            PowerState(
-                run_id=rig.run_id,
-                fleet_id=fleet.id,
-                site_id=site.id,
-                window_start=now - timedelta(seconds=10),
-                window_end=now,
-                records=1,
-                duplicates=0,
-                it_power_watts=site.import_limit_watts / site.pue * 0.8,
-                it_energy_joules=1.0,
-                meter_power_watts=site.import_limit_watts * 0.8,
-                utilization_ratio=0.8,
-                temperature_celsius_max=60.0,
-                gpu_samples=site.gpus,
-                masked_values=0,
-                gpus_reporting=site.gpus,
-                reporting_ratio=1.0,
-            )
-            for fleet, site in rig.fleet_file.sites()
-        ],
-    )
+    await rig.send(SITE_STATE, power_now(rig.fleet_file, rig.run_id))
 
 
 async def _send_events(rig: Rig) -> None:
     """A grid event for every fleet, in force now."""
-    now = wall_now()
-    await rig.send(
-        GRID_SIGNALS,
-        [
-            EventSignal(
-                run_id=rig.run_id,
-                fleet_id=fleet.id,
-                signal_id=f"event/{fleet.id}",
-                source="test",
-                published_at=now,
-                starts_at=now,
-                ends_at=now + timedelta(hours=1),
-                kind="event",
-                reduction_ratio=0.25,
-            )
-            for fleet in rig.fleet_file.fleets
-        ],
-    )
+    await rig.send(GRID_SIGNALS, [event_now(fleet.id, rig.run_id) for fleet in rig.fleet_file.fleets])
 
 
 def _commands(rig: Rig) -> dict[str, list[dict[str, Any]]]:
@@ -80,13 +36,15 @@ def _commanded_sites(rig: Rig, epoch: int) -> set[str]:
 async def test_policy_killed_in_an_event_is_succeeded_and_nothing_in_force_is_forgotten(
     broker: tuple[str, str], tmp_path: Path
 ) -> None:
-    async with rig_on(broker, tmp_path) as rig:
+    async with rig_on(broker, tmp_path, commit_interval_seconds=60.0) as rig:
         sites = {site.id for _, site in rig.fleet_file.sites()}
         (first,) = rig.start("policy")
         await _send_power(rig)
         await _send_events(rig)
         await rig.until("a throttle for every site", lambda: _commanded_sites(rig, 1) == sites)
         before = {site: commands[-1] for site, commands in _commands(rig).items()}
+        committed = await rig.committed("policy", GRID_SIGNALS.name)
+        assert not any(committed.values()), "commands are out, positions are not committed"
         first.kill()
         rig.start("policy")
         await _send_power(rig)
