@@ -1,4 +1,4 @@
-"""A stage's memory is a topic: written before a position is committed, read back when a partition is assigned."""
+"""A partition read back from its beginning to its present end: how a stage remembers."""
 
 import asyncio
 
@@ -36,12 +36,6 @@ async def read_back(settings: Settings, topic: str, partition: int) -> list[Cons
             return records
     finally:
         await consumer.stop()
-
-
-async def last_by_key(settings: Settings, topic: str, partition: int) -> dict[bytes, bytes]:
-    """The newest value of each key that one partition of a topic holds, tombstones left out. Raises as `read_back`."""
-    newest = {record.key: record.value for record in await read_back(settings, topic, partition)}
-    return {key: value for key, value in newest.items() if value is not None}
 
 
 async def _at_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:

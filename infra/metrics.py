@@ -9,6 +9,9 @@ PRODUCED = Counter("gridtide_records_produced", "records written and acknowledge
 DEAD_LETTERS = Counter("gridtide_dead_letters", "messages that could not be taken", ["stage", "topic", "reason"])
 LATE = Counter("gridtide_late_records", "records for a window already closed", ["stage", "topic"])
 DUPLICATES = Counter("gridtide_duplicate_records", "records seen before", ["stage", "topic"])
+OFFSETS_SKIPPED = Counter(
+    "gridtide_offsets_skipped", "offsets that the broker no longer had when they were due", ["stage", "topic"]
+)
 LAG = Gauge("gridtide_consumer_lag_records", "records not yet read", ["stage", "topic", "partition"])
 COMMITTED = Counter("gridtide_commits", "position commits", ["stage"])
 COMMIT_SECONDS = Histogram("gridtide_commit_seconds", "time a position commit took", ["stage"])

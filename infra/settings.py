@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(gt=0, le=1024)] = 6
     replication_factor: Annotated[int, Field(gt=0, le=9)] = 1
     session_timeout_seconds: PositiveSeconds = 10.0
+    member_name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,200}$")] | None = Field(
+        None,
+        description="this worker's name in its consumer group, its alone: started again under it within the session "
+        "time-out, it gets its partitions back at once and nobody else's are moved",
+    )
+    stall_seconds: PositiveSeconds = Field(
+        60.0, description="how long a stage may read nothing while records wait, before its worker ends"
+    )
     commit_interval_seconds: PositiveSeconds = 1.0
     max_poll_records: Annotated[int, Field(gt=0)] = 500
     linger_ms: Annotated[int, Field(ge=0)] = 5

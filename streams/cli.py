@@ -10,6 +10,7 @@ from enum import StrEnum
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal, ParamSpec
+from uuid import uuid4
 
 import typer
 from rich.console import Console
@@ -184,7 +185,11 @@ def worker(
         Child(
             name,
             ["stage", name],
-            {"GRIDTIDE_METRICS_PORT": str(settings.metrics_port + place if settings.metrics_port else 0)},
+            {
+                "GRIDTIDE_METRICS_PORT": str(settings.metrics_port + place if settings.metrics_port else 0),
+                # Kept when the stage is started again, so that it finds its partitions as it left them.
+                "GRIDTIDE_MEMBER_NAME": settings.member_name or f"worker-{uuid4().hex[:12]}",
+            },
         )
         for place, name in enumerate(names)
     ]

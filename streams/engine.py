@@ -1,17 +1,25 @@
 """The one seam between Faust and us: whole fetched batches in, explicit positions out.
 
 Faust stays the engine: group membership, rebalances, flow control, backpressure and the commit's timing are its
-own. Three things are different here, each because of a measured fault or cost:
+own. What is different here is so because of a measured fault or cost, each with a test in
+tests/stream/test_engine.py:
 
 - `getmany` yields one message a partition and fetch, with the fetched records as its value. Faust's cost is per
   message (two tasks, an event, a queue, a stream step), not per record.
 - A position is committed because a stage said that all before it is out (`BatchConsumer.mark_out`), not because
   messages were acknowledged: Faust's list of acks loses a record when the first of a gap is the missing one, and
   acknowledges messages that it skips after a rebalance.
+- A seek to the committed position goes to the beginning where nothing is committed. aiokafka's leaves the position
+  where it is: what a rebalance interrupted before the first commit would be lost.
+- A fetch that a rebalance overtook is read again, and a record is delivered once in an assignment.
+- When every partition's buffer is full the fetcher waits for room. Faust's sleeps for a second.
+- A consumer that its own backpressure keeps from fetching stays in its group. aiokafka takes one that has not
+  fetched for five minutes for dead and never joins again, while Faust fetches nothing until it has joined.
 - Partitions are assigned by range, so that one worker holds the same partition number of every topic of a stage.
   Without tables Faust assigns them round robin, topic by topic.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,18 +32,26 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
+from infra import metrics
 from infra.bus import client_options
 from infra.settings import Settings
 from schemas.catalog import MAX_MESSAGE_BYTES, prefixed
 
+# Enough that an agent never waits for the next fetch; what a stage holds unread is so many fetches and no more.
+_BUFFERED_BATCHES = 8
+_FOREVER_MS = 2**31 - 1
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one fetch brought of one partition, oldest record first; never empty."""
+    """What one fetch brought of one partition, oldest record first; never empty.
+
+    `assignment` numbers this worker's assignments: what was read under one is void under the next.
+    """
 
     topic: str
     partition: int
-    generation: int
+    assignment: int
     records: list[ConsumerRecord]
 
     @property
@@ -48,43 +64,85 @@ class Batch:
 class BatchConsumer(driver.Consumer):
     """Faust's consumer, delivering batches and committing what stages say is out."""
 
+    assignment_number: int = 0
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.delivered: dict[TP, int] = {}  # the position after what was delivered in this assignment
         self._out: dict[TP, int] = {}
+        self._room = asyncio.Event()
 
     def mark_out(self, batch: Batch, position: int) -> None:
         """All that records before `position` led to is durable elsewhere: the position may be committed.
 
         Said of an assignment that is no longer ours, it changes nothing.
         """
-        if batch.generation == self.app.consumer_generation_id:
+        if batch.assignment == self.assignment_number:
             self._out[TP(batch.topic, batch.partition)] = position
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        for place in revoked:
-            self._out.pop(place, None)
+        # Whoever is next has less to read again.
+        await self.commit()
+        self._begin_assignment()
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        self._begin_assignment()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    def _begin_assignment(self) -> None:
+        self.assignment_number += 1
+        self.delivered.clear()
+        self._out.clear()
+
+    async def perform_seek(self) -> None:
+        """Every assigned partition is read from its committed position, or from the beginning if it has none."""
+        committed = await self._thread.rewind()
+        self._read_offset.update(committed)
+        self._committed_offset.update({place: offset for place, offset in committed.items() if offset is not None})
+
+    def on_buffer_drop(self, tp: TP) -> None:
+        super().on_buffer_drop(tp)
+        self._room.set()
 
     async def getmany(  # Faust calls it
         self,
         timeout: float,  # noqa: ASYNC109
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
+        number = self.assignment_number
+        await self._wait_for_room(timeout)
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
-        if not self.flow_active:
-            # What was fetched while a rebalance stopped the flow is read again from the committed position.
+        if not self.flow_active or self.assignment_number != number:
             await self.perform_seek()
             return
-        generation = self.app.consumer_generation_id
         for place, records in fetched.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if not self.flow_active or self.assignment_number != number:
                 return
-            if records and (active is None or place in active or place in self._buffered_partitions):
+            new = self._new(place, records)
+            if new and (active is None or place in active or place in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(place, self.highwater(place))
-                yield place, self._message(place, generation, records)
+                self.delivered[place] = new[-1].offset + 1
+                yield place, self._message(place, new)
 
-    def _message(self, place: TP, generation: int, records: list[ConsumerRecord]) -> ConsumerMessage:
+    async def _wait_for_room(self, timeout_seconds: float) -> None:
+        if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
+            self._room.clear()
+            await self.wait_first(self._room.wait(), self.suspend_flow.wait(), timeout=timeout_seconds)
+
+    def _new(self, place: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
+        """The records without those delivered before; what the broker no longer has is said."""
+        expected = self.delivered.get(place)
+        if expected is None or not records or records[0].offset == expected:
+            return records
+        missing = records[0].offset - expected
+        if missing > 0:
+            metrics.OFFSETS_SKIPPED.labels(self.app.gridtide_stage, place.topic).inc(missing)
+            return records
+        return [record for record in records if record.offset >= expected]
+
+    def _message(self, place: TP, records: list[ConsumerRecord]) -> ConsumerMessage:
         first = records[0]
         return ConsumerMessage(
             first.topic,
@@ -94,12 +152,12 @@ class BatchConsumer(driver.Consumer):
             first.timestamp_type,
             None,
             None,
-            Batch(first.topic, first.partition, generation, records),
+            Batch(first.topic, first.partition, self.assignment_number, records),
             None,
             None,
             None,
             place,
-            generation_id=generation,
+            generation_id=self.app.consumer_generation_id,
         )
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
@@ -116,12 +174,37 @@ class BatchConsumer(driver.Consumer):
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    async def rewind(self) -> dict[TP, int | None]:
+        """Seeks every assigned partition to its committed position (the beginning without one); returns those."""
+        committed: dict[TP, int | None] = await self.call_thread(self._rewind)
+        return committed
+
+    async def _rewind(self) -> dict[TP, int | None]:
+        consumer = self._ensure_consumer()
+        places = [*consumer.assignment()]
+        committed = dict(zip(places, await asyncio.gather(*map(consumer.committed, places)), strict=True))
+        for place, offset in committed.items():
+            if offset is not None:
+                consumer.seek(place, offset)
+        without = [place for place, offset in committed.items() if offset is None]
+        if without:
+            await consumer.seek_to_beginning(*without)
+        return {TP(place.topic, place.partition): offset for place, offset in committed.items()}
+
+    async def on_thread_stop(self) -> None:
+        # A member with a name of its own stays in the group when it goes, as it may come back at once. This one has
+        # been told to stop, so that others must not wait for it.
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         settings: Settings = self.app.gridtide_settings
         conf = self.app.conf
         return aiokafka.AIOKafkaConsumer(
             **client_options(settings),
             group_id=conf.id,
+            group_instance_id=settings.member_name,
             client_id=conf.id,
             partition_assignment_strategy=[RangePartitionAssignor],
             enable_auto_commit=False,
@@ -130,6 +213,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
             session_timeout_ms=int(conf.broker_session_timeout * 1000),
             heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            max_poll_interval_ms=_FOREVER_MS,
             rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
             request_timeout_ms=int(conf.broker_request_timeout * 1000),
             metadata_max_age_ms=60_000,
@@ -165,12 +249,13 @@ class StageApp(faust.App):
 
     def __init__(self, stage: str, settings: Settings, **options: Any) -> None:
         self.gridtide_settings = settings
+        self.gridtide_stage = stage
         single = settings.single_record_batches
         super().__init__(
             prefixed(f"gridtide.{stage}", settings.run_id),
             broker=[f"kafka://{server}" for server in settings.bootstrap_servers.split(",")],
             broker_session_timeout=settings.session_timeout_seconds,
-            broker_heartbeat_interval=settings.session_timeout_seconds / 4,
+            broker_heartbeat_interval=min(1.0, settings.session_timeout_seconds / 4),
             broker_rebalance_timeout=settings.session_timeout_seconds * 2,
             broker_request_timeout=max(40.0, settings.session_timeout_seconds * 2),
             broker_commit_interval=settings.commit_interval_seconds,
@@ -179,7 +264,7 @@ class StageApp(faust.App):
             producer_max_batch_size=1 if single else 64 * 1024,
             producer_max_request_size=MAX_MESSAGE_BYTES,
             store="memory://",
-            stream_buffer_maxsize=16,
+            stream_buffer_maxsize=_BUFFERED_BATCHES,
             stream_wait_empty=False,  # it waits for acknowledgements, which positions have taken the place of
             topic_allow_declare=False,
             topic_disable_leader=True,

@@ -1,10 +1,12 @@
 """What every stage's agents use: reading batches, sending records, dead letters, memory, positions."""
 
 import asyncio
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
+
+from faust.types import TP
 
 from infra import metrics
 from infra.bus import partition_of
@@ -30,12 +32,22 @@ class Stage:
     clock: Clock
     fleet_file: FleetFile
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _idle: set[str] = field(default_factory=set)  # topics whose agents wait for the next batch
 
     def agent(self, topic: str, consume: Callable[[AsyncIterable[Batch]], Awaitable[None]]) -> None:
         """Runs `consume` over the batches of a topic (named without the run's prefix)."""
+        on_bus = prefixed(topic, self.settings.run_id)
+
+        async def batches(stream: AsyncIterable[Batch]) -> AsyncIterator[Batch]:
+            self._idle.add(on_bus)
+            async for batch in stream:
+                self._idle.discard(on_bus)
+                if self.is_current(batch):
+                    yield batch
+                self._idle.add(on_bus)
 
         async def agent(stream: Any) -> None:
-            await self._or_fail(consume(stream.noack()))
+            await self._or_fail(consume(batches(stream.noack())))
 
         self.app.agent(self.app.source(topic), name=f"{self.name}.{topic}")(agent)
 
@@ -55,6 +67,19 @@ class Stage:
             if not self.failed.done():
                 self.failed.set_exception(error)
             raise
+
+    def is_idle(self, topic_on_bus: str) -> bool:
+        """Whether the agent of a topic waits for the next batch."""
+        return topic_on_bus in self._idle
+
+    def is_current(self, batch: Batch) -> bool:
+        """Whether the batch's partition is still this worker's, without a break since it was read."""
+        return bool(batch.assignment == self.app.consumer.assignment_number)
+
+    def position(self, place: tuple[str, int]) -> int:
+        """The position after what was delivered of an assigned partition, or from which it is to be read."""
+        consumer, place = self.app.consumer, TP(*place)
+        return int(consumer.delivered.get(place) or consumer._committed_offset.get(place) or 0)
 
     def intake(self, topic: Topic) -> Intake:
         """How this stage reads a topic."""
@@ -90,15 +115,27 @@ class Stage:
 
     async def send(self, topic: Topic, records: Iterable[Record], headers: Headers | None = None) -> None:
         """Sends records, in order, and returns when the brokers have acknowledged every one."""
-        name = topic.on_bus(self.settings.run_id)
-        await self._all_sent(
-            self._send(name, topic.key_of(record), record.to_json(), headers=headers) for record in records
-        )
+        await asyncio.gather(*await self.hand_over(topic, records, headers))
 
-    async def remember(self, name: str, partition: int, entries: Iterable[tuple[str, bytes]]) -> None:
-        """Writes entries of the stage's memory topic into a partition and returns when they are durable."""
+    async def hand_over(
+        self, topic: Topic, records: Iterable[Record], headers: Headers | None = None
+    ) -> list[Awaitable[Any]]:
+        """Hands records to the producer, in order; returns the acknowledgements to wait for."""
+        name = topic.on_bus(self.settings.run_id)
+        return [await self._send(name, topic.key_of(record), record.to_json(), headers=headers) for record in records]
+
+    async def write(
+        self,
+        name: str,
+        partition: int,
+        entries: Iterable[tuple[bytes, bytes | None]],
+        headers: Headers | None = None,
+    ) -> None:
+        """Writes entries into a partition of a topic of the stage's own and returns when they are durable."""
         on_bus = prefixed(name, self.settings.run_id)
-        await self._all_sent(self._send(on_bus, key.encode(), value, partition=partition) for key, value in entries)
+        await self._all_sent(
+            self._send(on_bus, key, value, partition=partition, headers=headers) for key, value in entries
+        )
 
     def mark_out(self, batch: Batch, position: int | None = None) -> None:
         """All before `position` (the batch's end by default) is out and may be committed."""
@@ -132,13 +169,13 @@ class Assigned(Generic[State]):
 
     opened: Callable[[Batch], Awaitable[State]]
     _states: dict[tuple[str, int], State] = field(default_factory=dict)
-    _generation: int = -1
+    _assignment: int = -1
 
     async def of(self, batch: Batch) -> State:
         """The state of the batch's partition."""
-        if batch.generation != self._generation:
+        if batch.assignment != self._assignment:
             self._states.clear()
-            self._generation = batch.generation
+            self._assignment = batch.assignment
         place = (batch.topic, batch.partition)
         if place not in self._states:
             self._states[place] = await self.opened(batch)

@@ -14,6 +14,7 @@ from infra.metrics import serve_metrics
 from infra.migrate import status
 from infra.settings import ConfigurationError, Settings, load_fleet_file
 from schemas.catalog import prefixed
+from streams import watchdog
 from streams.stage import Stage
 from streams.topology import STAGES, build
 
@@ -36,6 +37,7 @@ async def run_stage(name: str, settings: Settings) -> None:
     serve_metrics(settings.metrics_port)
     followed = FollowedClock(settings)
     stage = build(name, settings, await followed.start(), fleet_file)
+    watchdog.attach(stage)
     try:
         await _run_until_told(stage)
     finally:

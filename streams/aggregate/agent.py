@@ -1,15 +1,15 @@
 """The aggregate stage: batches in, closed windows out, watermark remembered, position released."""
 
-import json
 from collections.abc import AsyncIterable
 from datetime import datetime
 
 from infra import metrics
-from infra.memory import last_by_key
-from schemas.catalog import SITE_STATE, Rejected, Topic, prefixed
+from schemas.catalog import Rejected, Topic
+from streams.aggregate.release import Closing, Release
 from streams.aggregate.window import BEGINNING, PartitionWindows, WindowRules
 from streams.engine import Batch
 from streams.intake import Arrived, Reject, from_the_future
+from streams.memory import Memory, opened
 from streams.stage import Assigned, Stage
 
 MEMORY = "aggregate.memory.v1"
@@ -24,32 +24,27 @@ def attach(stage: Stage, topics: tuple[Topic, ...]) -> None:
 def _attach_source(stage: Stage, topic: Topic) -> None:
     intake = stage.intake(topic)
     rules = WindowRules(stage.settings.window_seconds, stage.settings.allowed_lateness_seconds)
+    release = Release(stage, topic)
 
-    async def opened(batch: Batch) -> PartitionWindows:
-        watermark = await _remembered_watermark(stage, topic, batch.partition)
-        return PartitionWindows(rules, stage.fleet_file, stage.settings.run_id, watermark)
+    async def windows_of(batch: Batch) -> tuple[Memory, PartitionWindows]:
+        memory = await opened(stage, MEMORY, batch.partition)
+        watermark = memory.found.get(topic.name)
+        since = datetime.fromisoformat(watermark.decode()) if watermark else BEGINNING
+        return memory, PartitionWindows(rules, stage.fleet_file, stage.settings.run_id, since)
 
-    partitions = Assigned(opened)
+    partitions = Assigned(windows_of)
 
     async def aggregate(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
-            windows = await partitions.of(batch)
+            memory, windows = await partitions.of(batch)
             arrived = await _fitting(stage, topic, batch, rules, await stage.read(intake, batch))
             late_before = windows.late
             windows.fold((each.record for each in arrived), batch.next_offset)
             metrics.LATE.labels(stage.name, topic.name).inc(windows.late - late_before)
-            due = windows.due()
-            if due:
-                # In this order: what is out, then the watermark that closed it, then the position.
-                cause = [("closed-by-timestamp-ms", str(batch.records[-1].timestamp).encode())]
-                await stage.send(SITE_STATE, (state for _, state in due), cause)
-                metrics.DUPLICATES.labels(stage.name, topic.name).inc(sum(state.duplicates for _, state in due))
-                await _remember_watermark(stage, topic, batch.partition, windows.watermark)
-            position = windows.settle(place for place, _ in due)
-            if position is not None:
-                stage.mark_out(batch, position)
+            await release.put(Closing(batch, memory, windows, windows.due(), windows.watermark))
 
     stage.agent(topic.name, aggregate)
+    stage.background(release.run)
 
 
 async def _fitting(
@@ -71,14 +66,3 @@ async def _fitting(
         rejects = [Reject(m.offset, m.timestamp, m.key, m.value, refused[m.offset]) for m in originals]
         await stage.dead_letter(topic, batch, rejects)
     return fitting
-
-
-async def _remember_watermark(stage: Stage, topic: Topic, partition: int, watermark: datetime) -> None:
-    entry = json.dumps({"watermark": watermark.isoformat()}).encode()
-    await stage.remember(MEMORY, partition, [(topic.name, entry)])
-
-
-async def _remembered_watermark(stage: Stage, topic: Topic, partition: int) -> datetime:
-    remembered = await last_by_key(stage.settings, prefixed(MEMORY, stage.settings.run_id), partition)
-    entry = remembered.get(topic.name.encode())
-    return datetime.fromisoformat(json.loads(entry)["watermark"]) if entry else BEGINNING

@@ -3,21 +3,10 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from schemas.envelope import LIVE_RUN
 from schemas.site import PowerState
-from schemas.telemetry import TelemetryFrame
+from streams.aggregate.columns import FrameSums
 
-# What a reading may be; anything else (null, NaN, DCGM's blank 9223372036854775794, a broken sensor) is masked.
-_PLAUSIBLE = {
-    "power_watts": (0.0, 5_000.0),
-    "energy_joules": (0.0, 1e15),
-    "utilization_ratio": (0.0, 1.0),
-    "memory_used_ratio": (0.0, 1.0),
-    "temperature_celsius": (-40.0, 150.0),
-}
 _PLAUSIBLE_METER_WATTS = 1e11  # a hundred gigawatts: no site, but a blank value of a meter is far above
 
 
@@ -25,22 +14,21 @@ _PLAUSIBLE_METER_WATTS = 1e11  # a hundred gigawatts: no site, but a blank value
 class _Gpus:
     """The GPUs of one frame position: a run of places in one pool."""
 
-    seen: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    places: int = 0
+    read: int = 0  # a bit for each place read at least once
     power_milliwatts: int = 0
     samples: int = 0
 
-    def add(self, power_watts: NDArray[np.float64]) -> None:
-        """Adds one reading a place, NaN where there is none; frames of one position may differ in length."""
-        read = ~np.isnan(power_watts)
-        if len(read) > len(self.seen):
-            self.seen = np.pad(self.seen, (0, len(read) - len(self.seen)))
-        self.seen[: len(read)] |= read
-        self.power_milliwatts += int(np.rint(power_watts[read] * 1000).astype(np.int64).sum())
-        self.samples += int(read.sum())
+    def add(self, sums: FrameSums) -> None:
+        """Adds a frame; frames of one position may differ in length."""
+        self.places = max(self.places, sums.frame.gpus)
+        self.read |= sums.power_read
+        self.power_milliwatts += sums.power_milliwatts
+        self.samples += sums.power_read.bit_count()
 
     def mean_watts(self) -> float:
         """Power of all the places, those never read counted at the mean of the others."""
-        return self.power_milliwatts / self.samples * len(self.seen) / 1000 if self.samples else 0.0
+        return self.power_milliwatts / self.samples * self.places / 1000 if self.samples else 0.0
 
 
 @dataclass(slots=True)
@@ -60,20 +48,26 @@ class PowerWindow:
     meter_milliwatts: int = 0
     meter_readings: int = 0
 
-    def fold(self, frame: TelemetryFrame) -> None:
+    def fold(self, sums: FrameSums) -> None:
         """Adds a frame; one already taken is counted and changes nothing."""
-        if (frame.source, frame.sequence) in self.taken:
+        frame = sums.frame
+        taken = (frame.source, frame.sequence)
+        if taken in self.taken:
             self.duplicates += 1
             return
-        self.taken.add((frame.source, frame.sequence))
-        columns = {name: _masked(getattr(frame, name), *bounds) for name, bounds in _PLAUSIBLE.items()}
-        self.masked += sum(int(np.isnan(column).sum()) for column in columns.values())
+        self.taken.add(taken)
+        self.masked += sums.masked
         self.samples += frame.gpus
-        self.gpus.setdefault((frame.pool_id, frame.first_gpu), _Gpus()).add(columns["power_watts"])
-        used = columns["utilization_ratio"]
-        self.utilization_millionths += int(np.nansum(np.rint(used * 1_000_000)))
-        self.utilization_samples += int((~np.isnan(used)).sum())
-        self._add_temperature(columns["temperature_celsius"])
+        position = (frame.pool_id, frame.first_gpu)
+        gpus = self.gpus.get(position)
+        if gpus is None:
+            gpus = self.gpus[position] = _Gpus()
+        gpus.add(sums)
+        self.utilization_millionths += sums.utilization_millionths
+        self.utilization_samples += sums.utilization_samples
+        hottest, before = sums.temperature_max_celsius, self.temperature_max_celsius
+        if hottest is not None and (before is None or hottest > before):
+            self.temperature_max_celsius = hottest
         self._add_meter(frame.meter_power_watts)
 
     def _add_meter(self, power_watts: float | None) -> None:
@@ -85,19 +79,12 @@ class PowerWindow:
         self.meter_milliwatts += round(power_watts * 1000)
         self.meter_readings += 1
 
-    def _add_temperature(self, temperature_celsius: NDArray[np.float64]) -> None:
-        read = temperature_celsius[~np.isnan(temperature_celsius)]
-        if read.size:
-            hottest = float(read.max())
-            before = self.temperature_max_celsius
-            self.temperature_max_celsius = hottest if before is None else max(before, hottest)
-
     def close(
         self, fleet_id: str, site_id: str, start: datetime, end: datetime, gpus_expected: int, run_id: str = LIVE_RUN
     ) -> PowerState:
         """The window's record: mean power in W over [start, end), `gpus_expected` as the fleet file has them."""
         it_power_watts = sum(self.gpus[place].mean_watts() for place in sorted(self.gpus))
-        reporting = sum(int(gpus.seen.sum()) for gpus in self.gpus.values())
+        reporting = sum(gpus.read.bit_count() for gpus in self.gpus.values())
         return PowerState(
             run_id=run_id,
             fleet_id=fleet_id,
@@ -118,11 +105,3 @@ class PowerWindow:
             gpus_reporting=reporting,
             reporting_ratio=min(1.0, reporting / gpus_expected),
         )
-
-
-def _masked(readings: list[float | None], low: float, high: float) -> NDArray[np.float64]:
-    """The readings as an array, NaN where nothing plausible was read."""
-    values = np.array(readings, dtype=np.float64)  # None becomes NaN
-    with np.errstate(invalid="ignore"):
-        values[~((values >= low) & (values <= high))] = np.nan
-    return values

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 
 from forecasting.history import SiteHistory
 from forecasting.predict import history_for, predict
-from infra.memory import last_by_key
-from schemas.catalog import SITE_FORECASTS, SITE_STATE, prefixed
+from schemas.catalog import SITE_FORECASTS, SITE_STATE
 from schemas.forecast import SiteForecast
 from schemas.site import LoadState
 from streams.engine import Batch
 from streams.intake import Arrived
+from streams.memory import Memory, opened
 from streams.positions import Held
 from streams.stage import Assigned, Stage
 
@@ -58,22 +58,21 @@ def attach(stage: Stage) -> None:
     """Adds the agent that forecasts."""
     intake = stage.intake(SITE_STATE)
 
-    async def opened(batch: Batch) -> PartitionHistories:
-        remembered = await last_by_key(stage.settings, prefixed(MEMORY, stage.settings.run_id), batch.partition)
-        histories = {key.decode(): SiteHistory.from_json(value) for key, value in remembered.items()}
-        return PartitionHistories(stage.settings.forecast_step_seconds, stage.settings.run_id, histories)
+    async def histories_of(batch: Batch) -> tuple[Memory, PartitionHistories]:
+        memory = await opened(stage, MEMORY, batch.partition)
+        histories = {site_id: SiteHistory.from_json(value) for site_id, value in memory.found.items()}
+        return memory, PartitionHistories(stage.settings.forecast_step_seconds, stage.settings.run_id, histories)
 
-    partitions = Assigned(opened)
+    partitions = Assigned(histories_of)
 
     async def forecast(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
-            state = await partitions.of(batch)
+            memory, state = await partitions.of(batch)
             forecasts = state.fold(await stage.read(intake, batch), batch.next_offset)
             await stage.send(SITE_FORECASTS, forecasts)
             sites = state.to_remember(forecasts)
-            await stage.remember(
-                MEMORY, batch.partition, [(site_id, state.histories[site_id].to_json()) for site_id in sites]
-            )
+            remembered = [(site_id, state.histories[site_id].to_json()) for site_id in sites]
+            await memory.remember(remembered, batch.next_offset)
             position = state.held.release(sites)
             if position is not None:
                 stage.mark_out(batch, position)

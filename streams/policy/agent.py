@@ -19,7 +19,7 @@ class Planner:
         self._stage = stage
         self._ownership = Ownership(stage)
         self._desks: dict[int, dict[str, Desk]] = {}
-        self._generation = -1
+        self._assignment = -1
         self._lock = asyncio.Lock()  # a fleet's plans go out one after the other, whoever calls for them
 
     async def take(self, batch: Batch, records: list[object]) -> None:
@@ -38,7 +38,7 @@ class Planner:
     async def step(self) -> None:
         """Plans every fleet that this worker owns."""
         async with self._lock:
-            if self._generation != self._stage.app.consumer_generation_id:
+            if self._assignment != self._stage.app.consumer.assignment_number:
                 return
             for partition, desks in list(self._desks.items()):
                 for desk in desks.values():
@@ -46,9 +46,9 @@ class Planner:
                     self._tell(desk)
 
     async def _desks_of(self, batch: Batch) -> dict[str, Desk]:
-        if batch.generation != self._generation:
+        if batch.assignment != self._assignment:
             self._desks.clear()
-            self._generation = batch.generation
+            self._assignment = batch.assignment
         if batch.partition not in self._desks:
             self._desks[batch.partition] = await self._ownership.open(batch.partition)
             # A successor issues again what is in force, before it waits for anything.

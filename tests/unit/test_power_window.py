@@ -8,6 +8,7 @@ import pytest
 
 from schemas.site import PowerState
 from schemas.telemetry import TelemetryFrame
+from streams.aggregate.columns import sums_of
 from streams.aggregate.power import PowerWindow
 from tests.examples import FLEET, FRAME, NOON, SITE, after
 
@@ -32,8 +33,8 @@ def frame(sequence: int = 0, watts: list[float | None] | None = None, **fields: 
 def closed(*frames: TelemetryFrame, gpus_expected: int = 4) -> PowerState:
     """The state of a window of 10 s that holds these frames."""
     window = PowerWindow()
-    for each in frames:
-        window.fold(each)
+    for sums in sums_of(frames):
+        window.fold(sums)
     return window.close(FLEET, SITE, NOON, after(10), gpus_expected)
 
 

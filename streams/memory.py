@@ -1,0 +1,72 @@
+"""What a stage remembers of a partition: written before a position is committed, read back by whoever is next.
+
+A worker that was paused for longer than its session may write once more when its partition is already another's. So
+each owner writes under keys of its own, every entry says how far the owner had read, and the furthest counts: a late
+word of an earlier owner changes nothing. An owner that has written a key takes the earlier owners' back.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+from infra.memory import read_back
+from schemas.catalog import prefixed
+from streams.stage import Stage
+
+_SEPARATOR = b"|"  # in no name of ours
+_READ_TO = "read-to"
+
+
+def _new_owner() -> bytes:
+    return uuid4().hex[:12].encode()
+
+
+@dataclass(slots=True)
+class Memory:
+    """A stage's memory of one partition, as its present owner has it."""
+
+    stage: Stage
+    topic: str
+    partition: int
+    found: dict[str, bytes] = field(default_factory=dict)  # the newest value of each key, as it was when opened
+    _earlier: dict[str, set[bytes]] = field(default_factory=dict)
+    _read_to: int = 0  # how far earlier owners had read: what is made of their words reaches as far
+    _owner: bytes = field(default_factory=_new_owner)
+
+    async def remember(self, entries: Iterable[tuple[str, bytes]], read_to: int) -> None:
+        """Returns when the entries are durable; `read_to` is the position that their owner had read to."""
+        entries = list(entries)
+        headers = [(_READ_TO, str(max(read_to, self._read_to)).encode())]
+        await self.stage.write(
+            self.topic,
+            self.partition,
+            [(key.encode() + _SEPARATOR + self._owner, value) for key, value in entries],
+            headers,
+        )
+        taken_back = [old for key, _ in entries for old in self._earlier.pop(key, ())]
+        await self.stage.write(self.topic, self.partition, [(old, None) for old in taken_back])
+
+
+async def opened(stage: Stage, name: str, partition: int) -> Memory:
+    """The memory of a partition, read back. `name` is the memory topic, without the run's prefix.
+
+    Raises:
+        ConfigurationError: no broker answers.
+        TimeoutError: the broker fell silent half-way.
+    """
+    entries: dict[bytes, tuple[int, bytes]] = {}
+    for record in await read_back(stage.settings, prefixed(name, stage.settings.run_id), partition):
+        if record.value is None:
+            entries.pop(record.key, None)
+        else:
+            entries[record.key] = (int(dict(record.headers)[_READ_TO]), record.value)
+    furthest: dict[str, tuple[int, bytes]] = {}
+    earlier: defaultdict[str, set[bytes]] = defaultdict(set)
+    for on_bus, entry in entries.items():
+        key = on_bus.rpartition(_SEPARATOR)[0].decode()
+        earlier[key].add(on_bus)
+        furthest[key] = max(furthest.get(key, entry), entry)
+    found = {key: value for key, (_, value) in furthest.items()}
+    read_to = max((position for position, _ in furthest.values()), default=0)
+    return Memory(stage, name, partition, found, dict(earlier), read_to)
