@@ -15,6 +15,8 @@ tests/stream/test_engine.py:
 - When every partition's buffer is full the fetcher waits for room. Faust's sleeps for a second.
 - A consumer that its own backpressure keeps from fetching stays in its group. aiokafka takes one that has not
   fetched for five minutes for dead and never joins again, while Faust fetches nothing until it has joined.
+- Faust's check for stalls, which only logs, crashes the worker when it meets a seek under way: it is left out, and
+  `streams.watchdog` takes its place.
 - Partitions are assigned by range, so that one worker holds the same partition number of every topic of a stage.
   Without tables Faust assigns them round robin, topic by topic.
 """
@@ -159,6 +161,9 @@ class BatchConsumer(driver.Consumer):
             place,
             generation_id=self.app.consumer_generation_id,
         )
+
+    def verify_event_path(self, now: float, tp: TP) -> None:
+        """Nothing: `streams.watchdog` sees what stands still. Faust's only logs, and breaks on a seek under way."""
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Between the first offsets of two batches lies the first batch, not a gap."""

@@ -49,17 +49,21 @@ class Patience:
 
 def attach(stage: Stage) -> None:
     """Adds the watch to a stage."""
+    stage.background(lambda: watch(stage))
 
-    async def watch() -> None:
-        patience = Patience(stage.settings.stall_seconds)
-        loop = asyncio.get_running_loop()
-        while not stage.app.should_stop:
-            await asyncio.sleep(stage.settings.stall_seconds / _LOOKS)
-            stalled = patience.stalled(await _due(stage), loop.time())
-            for place, seconds in stalled.items():
-                raise StalledError(f"{place}: nothing was read for {seconds:.0f} s, and records wait")
 
-    stage.background(watch)
+async def watch(stage: Stage) -> None:
+    """Looks until the stage ends.
+
+    Raises:
+        StalledError: what should have moved has stood still for the setting `stall_seconds`.
+    """
+    patience = Patience(stage.settings.stall_seconds)
+    loop = asyncio.get_running_loop()
+    while not stage.app.should_stop:
+        await asyncio.sleep(stage.settings.stall_seconds / _LOOKS)
+        for place, seconds in patience.stalled(await _due(stage), loop.time()).items():
+            raise StalledError(f"{place}: nothing was read for {seconds:.0f} s, and records wait")
 
 
 async def _due(stage: Stage) -> dict[str, int]:

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,16 +47,19 @@ class Rig:
         """The run's name, which prefixes its topics and groups."""
         return self.settings.run_id
 
-    def start(self, *stages: str, supervised: bool = False) -> list[Child]:
+    def start(self, *stages: str, supervised: bool = False, member_name: str = "") -> list[Child]:
         """Starts stages, each a process of its own; `supervised` as `gridtide worker` does."""
-        return [self._started(stage, ["worker" if supervised else "stage", stage]) for stage in stages]
+        named = {"GRIDTIDE_MEMBER_NAME": member_name} if member_name else {}
+        return [self._started(stage, ["worker" if supervised else "stage", stage], named) for stage in stages]
 
     def start_controller(self, site_id: str, state_dir: Path) -> Child:
         """Starts a site's controller, which touches nothing (`dry-run`) and keeps its memory in a folder."""
         return self._started("controller", ["controller", "--site", site_id, "--state-dir", str(state_dir)])
 
-    def _started(self, name: str, arguments: list[str]) -> Child:
-        child = Child(name, arguments, self.environment(), self.folder / f"{name}-{len(self.children)}.log")
+    def _started(self, name: str, arguments: list[str], changed: Mapping[str, str] | None = None) -> Child:
+        child = Child(
+            name, arguments, self.environment() | dict(changed or {}), self.folder / f"{name}-{len(self.children)}.log"
+        )
         child.start()
         self.children.append(child)
         return child
@@ -163,7 +166,11 @@ class Rig:
 
 @asynccontextmanager
 async def rig_on(
-    broker: tuple[str, str], folder: Path, dsn: str = "", commit_interval_seconds: float = 0.3
+    broker: tuple[str, str],
+    folder: Path,
+    dsn: str = "",
+    commit_interval_seconds: float = 0.3,
+    session_timeout_seconds: float = 3.0,
 ) -> AsyncIterator[Rig]:
     """A fresh run on a broker; its processes end with it."""
     name, servers = broker
@@ -173,7 +180,7 @@ async def rig_on(
         fleet_file=DEMO_FLEET_FILE,
         run_id=f"t{uuid4().hex[:10]}",
         partitions=PARTITIONS,
-        session_timeout_seconds=3.0,
+        session_timeout_seconds=session_timeout_seconds,
         commit_interval_seconds=commit_interval_seconds,
         single_record_batches=name == "embedded",
     )
