@@ -1,7 +1,7 @@
 """The aggregate stage: batches in, closed windows out, watermark remembered, position released."""
 
 from collections.abc import AsyncIterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from infra import metrics
 from schemas.catalog import Rejected, Topic
@@ -52,11 +52,16 @@ async def _fitting(
 ) -> list[Arrived]:
     """Without the records stamped ahead of their arrival or too long for a window: they go to the dead letters."""
     tolerance = stage.settings.future_tolerance_seconds
+    # No record of the batch was appended before this: what is not ahead of it need not be looked at one by one.
+    earliest = stage.clock.at_timestamp(min((each.timestamp_ms for each in arrived), default=0))
+    certain = earliest + timedelta(seconds=tolerance)
     fitting: list[Arrived] = []
     refused: dict[int, Rejected] = {}
     for each in arrived:
-        appended_at = stage.clock.at_timestamp(each.timestamp_ms)
-        why = from_the_future(each.record.observed_at, appended_at, tolerance) or rules.refused(each.record)
+        why = rules.refused(each.record)
+        if each.record.observed_at > certain:
+            appended_at = stage.clock.at_timestamp(each.timestamp_ms)
+            why = from_the_future(each.record.observed_at, appended_at, tolerance) or why
         if why is None:
             fitting.append(each)
         else:
