@@ -6,10 +6,14 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# What the benchmarks measure against wants other versions of what we use.
+BENCH_VENV  := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed
+PIN := $(BIN)/uv pip compile -q --universal --no-emit-index-url --no-emit-find-links --generate-hashes --python-version 3.11 --no-header
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}'
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv with the pinned dependencies and gridtide itself
@@ -51,15 +55,23 @@ contracts: $(STAMP) ## write the JSON Schemas and the AsyncAPI document anew fro
 kafka: $(STAMP) ## run Apache Kafka on 127.0.0.1:9092 until Ctrl-C (needs Java 17 and Maven)
 	@$(BIN)/python -m infra.kafka.local
 
-.PHONY: bench
-bench: $(STAMP) ## measure the stages side by side with the bare client
-	@$(BIN)/python -m benchmarks.aggregate
+.PHONY: bench-aggregate
+bench-aggregate: $(STAMP) $(BENCH_STAMP) ## measure aggregate beside the bare client, Faust and Quix (needs Java 17, Maven)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.aggregate --json build/bench/aggregate.json
+
+$(BENCH_STAMP): requirements-bench.txt
+	@echo "setting up $(BENCH_VENV) (once)"
+	@$(PYTHON) -m venv $(BENCH_VENV)
+	@$(BENCH_VENV)/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-bench.txt
+	@touch $@
 
 .PHONY: pin
-pin: $(STAMP) ## write requirements.txt anew from pyproject.toml, without naming a host
+pin: $(STAMP) ## write requirements*.txt anew from pyproject.toml, without naming a host
 	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
-	@$(BIN)/uv pip compile -q pyproject.toml --all-extras --group dev --universal --no-emit-index-url --no-emit-find-links --generate-hashes --python-version 3.11 --no-header -o requirements.txt
+	@$(PIN) pyproject.toml --all-extras --group dev -o requirements.txt
+	@$(PIN) --group bench -o requirements-bench.txt
 
 .PHONY: clean
 clean: ## remove the environment and the caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
+	rm -rf $(VENV) $(BENCH_VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .cache
