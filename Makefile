@@ -60,6 +60,11 @@ bench-aggregate: $(STAMP) $(BENCH_STAMP) ## measure aggregate beside the bare cl
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.aggregate --json build/bench/aggregate.json
 
+.PHONY: bench-scale
+bench-scale: $(STAMP) ## measure aggregate with a second worker, and with ten to a thousand sites (needs Java 17, Maven)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.scale --json build/bench/scale.json
+
 $(BENCH_STAMP): requirements-bench.txt
 	@echo "setting up $(BENCH_VENV) (once)"
 	@$(PYTHON) -m venv $(BENCH_VENV)

@@ -62,3 +62,12 @@ def cpu_model() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def resident_bytes(pid: int) -> int | None:
+    """Memory of a process that lies in RAM; None where there is no /proc or no such process."""
+    try:
+        text = Path(f"/proc/{pid}/statm").read_text(encoding="utf-8")
+    except OSError:
+        return None
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE")

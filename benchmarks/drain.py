@@ -143,7 +143,7 @@ async def drain(
     try:
         consumer.assign([TopicPartition(contender.output, number) for number in range(settings.partitions)])
         await consumer.seek_to_beginning()
-        with _started(contender, folder, cores) as process:
+        with launched(contender, folder, cores) as process:
             least = min(len(expected), _LEAST_STATES_A_SITE * len({site for site, _ in expected}))
             records, cpu = await _watch(consumer, contender, process, (least, len(expected)), limit_seconds)
     finally:
@@ -162,14 +162,15 @@ async def started(
     try:
         consumer.assign([TopicPartition(contender.output, number) for number in range(settings.partitions)])
         await consumer.seek_to_beginning()
-        with _started(contender, folder, cores) as process:
+        with launched(contender, folder, cores) as process:
             await _watch(consumer, contender, process, (1, 1), 0.0)
             yield process
     finally:
         await consumer.stop()
 
 
-def _started(contender: Contender, folder: Path, cores: Cores) -> GuardedProcess:
+def launched(contender: Contender, folder: Path, cores: Cores) -> GuardedProcess:
+    """The contender as a process, on its core; it ends with the block that it is used in."""
     process = GuardedProcess(_command(contender, folder))
     cores.pin(process.pid)
     return process
@@ -235,13 +236,13 @@ def _measured(
     return Drained(
         samples=sum(state["gpu_samples"] for state in after),
         seconds=last - first,
-        cpu_seconds=_at(cpu, last) - _at(cpu, first) if cpu else None,
+        cpu_seconds=used_until(cpu, last) - used_until(cpu, first) if cpu else None,
         windows=len(states),
         complete=len(states) >= expected,
     )
 
 
-def _at(cpu: list[tuple[float, float]], when: float) -> float:
+def used_until(cpu: list[tuple[float, float]], when: float) -> float:
     """Processor time used until `when`, on the line between the two looks around it."""
     place = min(max(bisect_left(cpu, (when, 0.0)), 1), len(cpu) - 1)
     (before, low), (after, high) = cpu[place - 1], cpu[place]
