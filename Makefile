@@ -34,6 +34,10 @@ demo: $(STAMP) ## run the main job on an embedded broker and database, and say w
 test: $(STAMP) ## run all tests; what this machine lacks (Java, Docker) is skipped by name
 	@$(BIN)/python -m pytest
 
+.PHONY: faults
+faults: $(STAMP) ## kill, stop and starve the stages on Apache Kafka, and compare with undisturbed runs (long)
+	@$(BIN)/python -m pytest tests/faults -m "" -s --show-capture=no
+
 .PHONY: lint
 lint: $(STAMP) ## style, types, import rules, contracts
 	@$(BIN)/ruff check .

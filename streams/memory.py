@@ -8,11 +8,12 @@ word of an earlier owner changes nothing. An owner that has written a key takes 
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from uuid import uuid4
 
 from infra.memory import read_back
 from schemas.catalog import prefixed
-from streams.stage import Stage
+from streams.stage import Headers, Stage
 
 _SEPARATOR = b"|"  # in no name of ours
 _READ_TO = "read-to"
@@ -31,21 +32,26 @@ class Memory:
     partition: int
     found: dict[str, bytes] = field(default_factory=dict)  # the newest value of each key, as it was when opened
     _earlier: dict[str, set[bytes]] = field(default_factory=dict)
-    _read_to: int = 0  # how far earlier owners had read: what is made of their words reaches as far
+    # How far earlier owners had read for each key: what is made of their words reaches as far.
+    _read_to: dict[str, int] = field(default_factory=dict)
     _owner: bytes = field(default_factory=_new_owner)
 
     async def remember(self, entries: Iterable[tuple[str, bytes]], read_to: int) -> None:
         """Returns when the entries are durable; `read_to` is the position that their owner had read to."""
         entries = list(entries)
-        headers = [(_READ_TO, str(max(read_to, self._read_to)).encode())]
         await self.stage.write(
             self.topic,
             self.partition,
-            [(key.encode() + _SEPARATOR + self._owner, value) for key, value in entries],
-            headers,
+            [(self._on_bus(key), value, self._headers(key, read_to)) for key, value in entries],
         )
         taken_back = [old for key, _ in entries for old in self._earlier.pop(key, ())]
-        await self.stage.write(self.topic, self.partition, [(old, None) for old in taken_back])
+        await self.stage.write(self.topic, self.partition, [(old, None, []) for old in taken_back])
+
+    def _on_bus(self, key: str) -> bytes:
+        return key.encode() + _SEPARATOR + self._owner
+
+    def _headers(self, key: str, read_to: int) -> Headers:
+        return [(_READ_TO, str(max(read_to, self._read_to.get(key, 0))).encode())]
 
 
 async def opened(stage: Stage, name: str, partition: int) -> Memory:
@@ -66,7 +72,8 @@ async def opened(stage: Stage, name: str, partition: int) -> Memory:
     for on_bus, entry in entries.items():
         key = on_bus.rpartition(_SEPARATOR)[0].decode()
         earlier[key].add(on_bus)
-        furthest[key] = max(furthest.get(key, entry), entry)
+        # Two owners that had read equally far say the same: what they say is a function of the log.
+        furthest[key] = max(furthest.get(key, entry), entry, key=itemgetter(0))
     found = {key: value for key, (_, value) in furthest.items()}
-    read_to = max((position for position, _ in furthest.values()), default=0)
+    read_to = {key: position for key, (position, _) in furthest.items()}
     return Memory(stage, name, partition, found, dict(earlier), read_to)

@@ -128,13 +128,12 @@ class Stage:
         self,
         name: str,
         partition: int,
-        entries: Iterable[tuple[bytes, bytes | None]],
-        headers: Headers | None = None,
+        entries: Iterable[tuple[bytes, bytes | None, Headers]],
     ) -> None:
         """Writes entries into a partition of a topic of the stage's own and returns when they are durable."""
         on_bus = prefixed(name, self.settings.run_id)
         await self._all_sent(
-            self._send(on_bus, key, value, partition=partition, headers=headers) for key, value in entries
+            self._send(on_bus, key, value, partition=partition, headers=headers) for key, value, headers in entries
         )
 
     def mark_out(self, batch: Batch, position: int | None = None) -> None:

@@ -147,7 +147,10 @@ async def _watch_one(child: Child, finite: bool) -> None:
         if status is None or (status == 0 and finite):
             continue
         said = child.last_words()
-        if status == CONFIGURATION_EXIT and not child.has_proven_itself():
+        # Asked at every end: a worker that ran for days and crashed with its broker has proven itself, though started
+        # again it finds no broker.
+        proven = child.has_proven_itself()
+        if status == CONFIGURATION_EXIT and not proven:
             raise GaveUpError(f"{child.name} can't start: {said}" if said else f"{child.name} can't start; see above")
         child.join(monotonic())
         wait_seconds = child.wait_before_restart()

@@ -4,6 +4,7 @@ One process reads all partitions, a batch a partition at a time, and commits wha
 """
 
 import asyncio
+import gc
 import signal
 from pathlib import Path
 from time import monotonic
@@ -17,6 +18,7 @@ from schemas.catalog import GPU_TELEMETRY, MAX_MESSAGE_BYTES, SITE_STATE
 from streams.aggregate.window import PartitionWindows, WindowRules
 
 _COMMIT_SECONDS = 1.0
+_PART_BYTES = 128 * 1024  # what is folded at a time stays in cache, as in the stage
 
 
 async def run(task: Task) -> None:
@@ -33,6 +35,9 @@ async def run(task: Task) -> None:
     producer = AIOKafkaProducer(bootstrap_servers=task.servers, acks="all", linger_ms=5, max_batch_size=64 * 1024)
     await consumer.start()
     await producer.start()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     told = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
     try:
@@ -51,7 +56,10 @@ async def _fold(task: Task, consumer: AIOKafkaConsumer, producer: AIOKafkaProduc
     while not told.is_set():
         for place, messages in (await consumer.getmany(timeout_ms=200)).items():
             windows = partitions[place.partition]
-            windows.fold((decode(message.value) for message in messages), messages[-1].offset + 1)
+            step = max(1, _PART_BYTES // len(messages[0].value))
+            for first in range(0, len(messages), step):
+                part = messages[first : first + step]
+                windows.fold((decode(message.value) for message in part), part[-1].offset + 1)
             due = windows.due()
             sent = []
             for _, state in due:

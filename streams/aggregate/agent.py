@@ -14,6 +14,10 @@ from streams.stage import Assigned, Stage
 
 MEMORY = "aggregate.memory.v1"
 
+# Frames are read and folded while they lie in the processor's cache: a whole fetch, as Python's floats, is ten times
+# as large, and takes half as long again.
+_PART_BYTES = 128 * 1024
+
 
 def attach(stage: Stage, topics: tuple[Topic, ...]) -> None:
     """Adds an agent for each source topic: each gives its own states, so how two interleave never matters."""
@@ -37,9 +41,10 @@ def _attach_source(stage: Stage, topic: Topic) -> None:
     async def aggregate(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
             memory, windows = await partitions.of(batch)
-            arrived = await _fitting(stage, topic, batch, rules, await stage.read(intake, batch))
             late_before = windows.late
-            windows.fold((each.record for each in arrived), batch.next_offset)
+            for part in batch.parts(_PART_BYTES):
+                arrived = await _fitting(stage, topic, part, rules, await stage.read(intake, part))
+                windows.fold((each.record for each in arrived), part.next_offset)
             metrics.LATE.labels(stage.name, topic.name).inc(windows.late - late_before)
             await release.put(Closing(batch, memory, windows, windows.due(), windows.watermark))
 

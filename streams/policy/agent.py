@@ -25,7 +25,7 @@ class Planner:
     async def take(self, batch: Batch, records: list[object]) -> None:
         """Takes records of one partition in, and plans at once where one calls for it."""
         async with self._lock:
-            desks = await self._desks_of(batch)
+            desks = await self._desks_of(batch.assignment, batch.partition)
             now = self._stage.clock.now()
             urgent = {}
             for record in records:
@@ -36,25 +36,27 @@ class Planner:
                 await self._decide(desk, batch.partition)
 
     async def step(self) -> None:
-        """Plans every fleet that this worker owns."""
+        """Plans every fleet of the partitions assigned to this worker, whether or not anything was read of them yet."""
         async with self._lock:
-            if self._assignment != self._stage.app.consumer.assignment_number:
+            if self._stage.app.rebalancing:
                 return
-            for partition, desks in list(self._desks.items()):
-                for desk in desks.values():
+            consumer = self._stage.app.consumer
+            assignment = consumer.assignment_number
+            for partition in sorted({place.partition for place in consumer.assignment()}):
+                for desk in (await self._desks_of(assignment, partition)).values():
                     await self._decide(desk, partition)
                     self._tell(desk)
 
-    async def _desks_of(self, batch: Batch) -> dict[str, Desk]:
-        if batch.assignment != self._assignment:
+    async def _desks_of(self, assignment: int, partition: int) -> dict[str, Desk]:
+        if assignment != self._assignment:
             self._desks.clear()
-            self._assignment = batch.assignment
-        if batch.partition not in self._desks:
-            self._desks[batch.partition] = await self._ownership.open(batch.partition)
+            self._assignment = assignment
+        if partition not in self._desks:
+            self._desks[partition] = await self._ownership.open(partition)
             # A successor issues again what is in force, before it waits for anything.
-            for desk in self._desks[batch.partition].values():
-                await self._decide(desk, batch.partition)
-        return self._desks[batch.partition]
+            for desk in self._desks[partition].values():
+                await self._decide(desk, partition)
+        return self._desks[partition]
 
     async def _decide(self, desk: Desk, partition: int) -> None:
         if desk.is_outnumbered():

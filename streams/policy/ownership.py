@@ -54,7 +54,7 @@ class Ownership:
         for _ in range(_CLAIMS):
             history = await self._history(fleet, partition)
             epoch = max([above_epoch, *(plan.epoch for plan in history)]) + 1
-            claim = self._claim_after(history[-1] if history else None, fleet, epoch)
+            claim = self._claim_after(_newest(history), fleet, epoch)
             await self._stage.send(FLEET_PLANS, [claim])
             for plan in await self._history(fleet, partition):
                 if plan.epoch == epoch:
@@ -87,3 +87,15 @@ class Ownership:
         records = await read_back(settings, intake.topic.on_bus(settings.run_id), partition)
         arrived, _ = intake.read(records, partition)
         return [each.record for each in arrived]
+
+
+def _newest(history: list[FleetPlan]) -> FleetPlan | None:
+    """The last word of the fleet's newest planner: the first to claim the highest epoch.
+
+    Not the last record: a planner that was stopped for longer than its session may write once more when it wakes.
+    """
+    if not history:
+        return None
+    epoch = max(plan.epoch for plan in history)
+    owner = next(plan.owner for plan in history if plan.epoch == epoch)
+    return next(plan for plan in reversed(history) if (plan.epoch, plan.owner) == (epoch, owner))

@@ -136,6 +136,14 @@ async def test_watch_gives_up_on_a_child_that_is_misconfigured(make: Make, log: 
     assert well.child.pid is not None  # ended by whoever started it
 
 
+async def test_watch_keeps_starting_a_child_that_ran_well_then_crashed_and_now_finds_no_broker(make: Make) -> None:
+    stage = make("stage", 1)
+    await stage.next_pid()
+    stage.child._started -= 16  # it has run for long when it crashes
+    stage.child.arguments = [str(CONFIGURATION_EXIT), *stage.child.arguments[1:]]
+    await until(asyncio.create_task(watch([stage.child])), stage, times=3)
+
+
 async def test_the_wait_for_one_child_does_not_hold_up_another(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(supervise, "_LONGEST_WAIT_SECONDS", 1e6)
     stuck, wrong = make("stuck", 1), make("wrong", CONFIGURATION_EXIT)
