@@ -76,6 +76,7 @@ async def start_producer(settings: Settings) -> AIOKafkaProducer:
         **client_options(settings),
         acks="all",
         linger_ms=0 if settings.single_record_batches else settings.linger_ms,
+        compression_type=compression(settings),
         max_batch_size=batch_bytes,
         max_request_size=MAX_MESSAGE_BYTES,
     )
@@ -86,6 +87,11 @@ async def start_producer(settings: Settings) -> AIOKafkaProducer:
         await producer.stop()
         raise unreachable(settings) from error
     return producer
+
+
+def compression(settings: Settings) -> str | None:
+    """How record batches are compressed: frames shrink to a half for a few microseconds; single records don't."""
+    return None if settings.single_record_batches else "lz4"
 
 
 async def start_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer:

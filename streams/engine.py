@@ -35,7 +35,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from infra import metrics
-from infra.bus import client_options
+from infra.bus import client_options, compression
 from infra.settings import Settings
 from schemas.catalog import MAX_MESSAGE_BYTES, prefixed
 
@@ -278,6 +278,7 @@ class StageApp(faust.App):
             producer_acks=-1,
             producer_linger=0.0 if single else settings.linger_ms / 1000,
             producer_max_batch_size=1 if single else 64 * 1024,
+            producer_compression_type=compression(settings),
             producer_max_request_size=MAX_MESSAGE_BYTES,
             store="memory://",
             stream_buffer_maxsize=_BUFFERED_BATCHES,
