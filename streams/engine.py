@@ -40,7 +40,7 @@ from infra.settings import Settings
 from schemas.catalog import MAX_MESSAGE_BYTES, prefixed
 
 # Enough that an agent never waits for the next fetch; what a stage holds unread is so many fetches and no more.
-_BUFFERED_BATCHES = 8
+BUFFERED_BATCHES = 8
 _FOREVER_MS = 2**31 - 1
 
 
@@ -281,7 +281,7 @@ class StageApp(faust.App):
             producer_compression_type=compression(settings),
             producer_max_request_size=MAX_MESSAGE_BYTES,
             store="memory://",
-            stream_buffer_maxsize=_BUFFERED_BATCHES,
+            stream_buffer_maxsize=BUFFERED_BATCHES,
             stream_wait_empty=False,  # it waits for acknowledgements, which positions have taken the place of
             topic_allow_declare=False,
             topic_disable_leader=True,

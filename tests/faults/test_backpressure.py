@@ -15,6 +15,7 @@ from infra.clock import wall_now
 from infra.migrate import migrate
 from schemas.catalog import GPU_TELEMETRY, MAX_MESSAGE_BYTES, SITE_STATE
 from schemas.telemetry import TelemetryFrame
+from streams.engine import BUFFERED_BATCHES
 from tests.faults.drill import Broker, states_out
 from tests.faults.flow import sites, whole_window
 from tests.stream.rig import PARTITIONS, Rig, rig_on
@@ -24,7 +25,6 @@ pytestmark = [pytest.mark.broker, pytest.mark.database, pytest.mark.drill]
 GPUS = 256
 FRAMES = 12_000
 POLL_RECORDS = 100  # GRIDTIDE_MAX_POLL_RECORDS
-BUFFERED_BATCHES = 16  # the engine's stream_buffer_maxsize, for each agent
 MEBIBYTE = 2**20
 
 

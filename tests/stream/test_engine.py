@@ -12,7 +12,7 @@ from faust.types import TP
 from infra.clock import Clock
 from schemas.catalog import GPU_TELEMETRY, prefixed
 from streams import memory, watchdog
-from streams.engine import _BUFFERED_BATCHES, Batch, BatchConsumer, StageApp
+from streams.engine import BUFFERED_BATCHES, Batch, BatchConsumer, StageApp
 from streams.stage import Stage
 from streams.watchdog import StalledError
 from tests.stream.rig import PARTITIONS, PATIENCE_SECONDS, Rig, rig_on
@@ -157,7 +157,7 @@ async def test_an_agent_that_waits_holds_back_the_fetcher_and_loses_nothing(brok
         await asyncio.wait_for(probe.held_back.wait(), PATIENCE_SECONDS)
         await full(rig, probe)
         assert not await watchdog._due(probe.stage), "an agent at work is no stall"
-        assert sum(probe.consumer.delivered.values()) <= 2 * (_BUFFERED_BATCHES + PARTITIONS + 1)
+        assert sum(probe.consumer.delivered.values()) <= 2 * (BUFFERED_BATCHES + PARTITIONS + 1)
         probe.go_on.set()
         await until(rig, probe, sent)
         assert probe.values() == sent
