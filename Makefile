@@ -69,6 +69,16 @@ bench-scale: $(STAMP) ## measure aggregate with a second worker, and with ten to
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.scale --json build/bench/scale.json
 
+.PHONY: bench-latency
+bench-latency: $(STAMP) ## measure how late states and commands are at 10 % and 70 % of capacity (needs Java 17, Maven)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.latency --json build/bench/latency.json
+
+.PHONY: soak
+soak: $(STAMP) ## half an hour at 70 % of capacity: memory, lag, losses (needs Java 17, Maven)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.soak --json build/bench/soak.json
+
 $(BENCH_STAMP): requirements-bench.txt
 	@echo "setting up $(BENCH_VENV) (once)"
 	@$(PYTHON) -m venv $(BENCH_VENV)

@@ -1,4 +1,7 @@
-"""A fleet to measure with: its sites lie evenly in the partitions, each read by as many collectors as there are."""
+"""A fleet to measure with: its sites lie evenly in the partitions, each read by as many collectors as there are.
+
+Or several fleets, where the policy is measured too; they lie evenly in the partitions as well.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +25,9 @@ flex = 0
 traffic_ratio = 1.0
 ttft_objective_seconds = 1.0
 itl_objective_seconds = 0.1
+"""
 
+_FLEET = """
 [[fleets]]
 id = "{fleet}"
 """
@@ -49,6 +54,7 @@ class Fleet:
     sites: int = 16
     collectors: int = 16
     partitions: int = 4
+    fleets: int = 1
 
     @property
     def frames_per_second(self) -> int:
@@ -57,23 +63,38 @@ class Fleet:
 
     def site_ids(self) -> list[str]:
         """Names whose partitions fill evenly: with few sites, chance alone would load one partition twice."""
-        most = -(-self.sites // self.partitions)
-        counts, names, number = [0] * self.partitions, list[str](), 0
-        while len(names) < self.sites:
-            name = f"site-{number:05d}"
-            place = partition_of(name.encode(), self.partitions)
-            if counts[place] < most:
-                counts[place] += 1
-                names.append(name)
-            number += 1
-        return names
+        return _evenly("site", self.sites, self.partitions)
+
+    def fleet_ids(self) -> list[str]:
+        """The fleets' names; their partitions fill evenly too."""
+        return [FLEET_ID] if self.fleets == 1 else _evenly(FLEET_ID, self.fleets, self.partitions)
+
+    def fleets_and_sites(self) -> dict[str, list[str]]:
+        """The sites of each fleet, as many in one as in the other."""
+        sites, each = self.site_ids(), self.sites // self.fleets
+        return {fleet: sites[place * each : (place + 1) * each] for place, fleet in enumerate(self.fleet_ids())}
 
     def write(self, folder: Path) -> Path:
         """The fleet file, in `folder`."""
         gpus = self.collectors * self.gpus
-        text = _HEAD.format(gpu_model=GPU_MODEL_ID, fleet=FLEET_ID)
-        for site in self.site_ids():
-            text += _SITE.format(site=site, limit=gpus * 1000, pool=POOL_ID, gpu_model=GPU_MODEL_ID, gpus=gpus)
+        text = _HEAD.format(gpu_model=GPU_MODEL_ID)
+        for fleet, sites in self.fleets_and_sites().items():
+            text += _FLEET.format(fleet=fleet)
+            for site in sites:
+                text += _SITE.format(site=site, limit=gpus * 1000, pool=POOL_ID, gpu_model=GPU_MODEL_ID, gpus=gpus)
         path = folder / "bench_fleet.toml"
         path.write_text(text, encoding="utf-8")
         return path
+
+
+def _evenly(prefix: str, wanted: int, partitions: int) -> list[str]:
+    most = -(-wanted // partitions)
+    counts, names, number = [0] * partitions, list[str](), 0
+    while len(names) < wanted:
+        name = f"{prefix}-{number:05d}"
+        place = partition_of(name.encode(), partitions)
+        if counts[place] < most:
+            counts[place] += 1
+            names.append(name)
+        number += 1
+    return names

@@ -127,6 +127,12 @@ class LocalKafka:
         return f"{LOCALHOST}:{self.port}"
 
     @property
+    def pid(self) -> int:
+        """The process id of the broker."""
+        assert self._process is not None, "start it first"
+        return self._process.pid
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.exit_status() is None
 

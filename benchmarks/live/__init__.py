@@ -1,0 +1,1 @@
+"""A live load on running stages, paced and watched from outside: what latency and soak share."""
