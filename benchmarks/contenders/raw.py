@@ -18,7 +18,7 @@ from schemas.catalog import GPU_TELEMETRY, MAX_MESSAGE_BYTES, SITE_STATE
 from streams.aggregate.window import PartitionWindows, WindowRules
 
 _COMMIT_SECONDS = 1.0
-_PART_BYTES = 128 * 1024  # what is folded at a time stays in cache, as in the stage
+_PART_BYTES = 64 * 1024  # what is folded at a time stays in cache, as in the stage
 
 
 async def run(task: Task) -> None:
