@@ -64,7 +64,7 @@ class Topic:
         if len(value) > MAX_RECORD_BYTES:
             return Rejected("oversized", f"{len(value)} bytes, at most {MAX_RECORD_BYTES}")
         try:
-            record: Record = self.adapter.validate_json(value)
+            record: Record = self.adapter.validator.validate_json(value)
         except ValidationError as error:
             return _why(error)
         if key != getattr(record, self.key).encode():

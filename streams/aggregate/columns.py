@@ -6,7 +6,7 @@ each frame comes out as a few integers. What is left to Python then costs the sa
 
 import struct
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
@@ -107,9 +107,16 @@ def _packed(frame: TelemetryFrame, width: int) -> bytes:
     try:
         return b"".join([pack(*column) for column in columns])
     except struct.error:  # a null somewhere
-        return b"".join([pack(*(nan if value is None else value for value in column)) for column in columns])
+        return b"".join([_packed_with_gaps(pack, column) for column in columns])
+
+
+def _packed_with_gaps(pack: Callable[..., bytes], column: Sequence[float | None]) -> bytes:
+    try:
+        return pack(*column)
+    except struct.error:
+        return pack(*[nan if value is None else value for value in column])
 
 
 @lru_cache(maxsize=256)
-def _doubles(count: int):  # type: ignore[no-untyped-def]  # typeshed has no name for a bound `pack`
+def _doubles(count: int) -> Callable[..., bytes]:
     return struct.Struct(f"{count}d").pack
