@@ -26,7 +26,7 @@ _PLAUSIBLE = (
 )
 _POWER, _UTILIZATION, _TEMPERATURE = 0, 2, 4
 _COLUMNS = len(_PLAUSIBLE)
-_LOW, _HIGH = np.array(_PLAUSIBLE).T.reshape(2, _COLUMNS, 1)
+_LOW, _HIGH = np.array(_PLAUSIBLE).T
 
 # A stack stays within the processor's second-level cache: larger ones gain nothing and leave it.
 _STACK_VALUES = 65_536
@@ -63,29 +63,33 @@ def sums_of(frames: Iterable[TelemetryFrame]) -> list[FrameSums]:
 
 def _sums_of_stack(frames: Sequence[TelemetryFrame], width: int) -> Iterable[FrameSums]:
     values = np.frombuffer(b"".join([_packed(frame, width) for frame in frames])).reshape(-1, _COLUMNS, width)
-    plausible = (values >= _LOW) & (values <= _HIGH)  # false for NaN
-    read = plausible.sum(axis=2)
-    full = bool(plausible.all())
-    power = _scaled_sums(values[:, _POWER], plausible[:, _POWER], full, 1_000)
-    utilization = _scaled_sums(values[:, _UTILIZATION], plausible[:, _UTILIZATION], full, 1_000_000)
-    temperatures = values[:, _TEMPERATURE]
-    hottest = (temperatures if full else np.where(plausible[:, _TEMPERATURE], temperatures, -np.inf)).max(axis=1)
+    hottest = values[:, _TEMPERATURE].max(axis=1)
+    # Most stacks are whole; a NaN makes a minimum one, and fails.
+    if (values.min(axis=2) >= _LOW).all() and (values.max(axis=2) <= _HIGH).all():
+        count = len(frames)
+        masked, used, read = [0] * count, [width] * count, [(1 << width) - 1] * count
+    else:
+        plausible = (values >= _LOW[:, None]) & (values <= _HIGH[:, None])
+        counts = plausible.sum(axis=2)
+        masked, used = (_COLUMNS * width - counts.sum(axis=1)).tolist(), counts[:, _UTILIZATION].tolist()
+        read = _bits(plausible[:, _POWER])
+        hottest = np.where(plausible[:, _TEMPERATURE], values[:, _TEMPERATURE], -np.inf).max(axis=1)
+        values = np.where(plausible, values, 0.0)
     return map(
         FrameSums,
         frames,
-        (_COLUMNS * width - read.sum(axis=1)).tolist(),
-        [(1 << width) - 1] * len(frames) if full else _bits(plausible[:, _POWER]),
-        power,
-        utilization,
-        read[:, _UTILIZATION].tolist(),
+        masked,
+        read,
+        _scaled_sums(values[:, _POWER], 1_000),
+        _scaled_sums(values[:, _UTILIZATION], 1_000_000),
+        used,
         [None if value == -np.inf else value for value in hottest.tolist()],
     )
 
 
-def _scaled_sums(values: NDArray[np.float64], plausible: NDArray[np.bool_], full: bool, scale: int) -> list[int]:
-    """Each row's sum in 1/`scale` of the unit, every value rounded on its own, what is not plausible left out."""
-    kept = values if full else np.where(plausible, values, 0.0)
-    sums: list[int] = np.rint(kept * scale).astype(np.int64).sum(axis=1).tolist()
+def _scaled_sums(values: NDArray[np.float64], scale: int) -> list[int]:
+    """Each row's sum in 1/`scale` of the unit, every value rounded on its own."""
+    sums: list[int] = np.rint(values * scale).astype(np.int64).sum(axis=1).tolist()
     return sums
 
 
