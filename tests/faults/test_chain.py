@@ -57,8 +57,11 @@ async def test_chain_killed_stage_by_stage_in_an_event_obeys_one_planner_and_for
         targets = {site_id: _throttle(told[0].command) for site_id, told in commands_by_site(rig).items()}
         victims = [*rng.sample(sorted(stages), 3), "policy"]
         for victim, part in zip(victims, flow.slices[4:8], strict=True):
+            at_work_on = SITE_COMMANDS.name if victim == "policy" else SITE_STATE.name
+            # Counted before the feed: what follows from it may be out when it returns.
+            enough = len(rig.seen[at_work_on]) + rng.randint(1, 8)
             await feed(rig, part)
-            await _some_more(rig, victim, rng)
+            await rig.until(f"more on {at_work_on}", lambda at=at_work_on, n=enough: len(rig.seen[at]) >= n)  # type: ignore[misc]
             before = newest_epochs(rig)
             stages[victim].kill()
             (stages[victim],) = rig.start(victim)
@@ -96,13 +99,6 @@ async def test_chain_killed_stage_by_stage_in_an_event_obeys_one_planner_and_for
 def _throttle(command: object) -> Throttle:
     assert isinstance(command, Throttle)
     return command
-
-
-async def _some_more(rig: Rig, stage: str, rng: Random) -> None:
-    """Waits for a few more of what keeps the stage busy, so that it is killed at work."""
-    topic = SITE_COMMANDS if stage == "policy" else SITE_STATE
-    enough = len(rig.seen[topic.name]) + rng.randint(1, 8)
-    await rig.until(f"more on {topic.name}", lambda: len(rig.seen[topic.name]) >= enough)
 
 
 def _beating(rig: Rig, after: int) -> dict[str, dict[str, Any]]:
