@@ -189,7 +189,7 @@ async def test_watchdog_ends_a_stage_whose_consumer_stands_still(broker: Broker,
 
 async def test_a_member_with_a_name_comes_back_without_a_rebalance(broker: Broker, tmp_path: Path) -> None:
     # Longer than a killed process takes to start again.
-    async with rig_on(broker, tmp_path, session_timeout_seconds=15.0) as rig:
+    async with rig_on(broker, tmp_path, session_timeout_seconds=30.0) as rig:
         (goes,) = rig.start("aggregate", member_name="comes-back")
         async with probing(rig, stage="aggregate", member_name="stays") as stays:
             await rig.until("partitions for both", lambda: 0 < len(stays.consumer.assignment()) < PARTITIONS)
