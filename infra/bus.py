@@ -18,6 +18,9 @@ from schemas.catalog import MAX_MESSAGE_BYTES, Topic, prefixed
 # A busy cluster needs some seconds to elect the leaders of a hundred new partitions.
 _LEADERS_SECONDS = 60.0
 
+# The newest segment is never compacted: with Kafka's default of a week, a memory topic would be read back whole.
+_COMPACTED_SEGMENT_SECONDS = 600
+
 
 def partition_of(key: bytes, partitions: int) -> int:
     """The partition of a raw key: murmur2, as Kafka's own clients have it (librdkafka's default differs)."""
@@ -81,7 +84,7 @@ async def start_producer(settings: Settings) -> AIOKafkaProducer:
         max_request_size=MAX_MESSAGE_BYTES,
     )
     try:
-        with _refusals_told_once():
+        with _mute.during_a_start():
             await producer.start()
     except KafkaError as error:
         await producer.stop()
@@ -108,7 +111,7 @@ async def start_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer
         **client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest", **options
     )
     try:
-        with _refusals_told_once():
+        with _mute.during_a_start():
             await consumer.start()
     except KafkaError as error:
         await consumer.stop()
@@ -116,16 +119,32 @@ async def start_consumer(settings: Settings, **options: Any) -> AIOKafkaConsumer
     return consumer
 
 
-@contextmanager
-def _refusals_told_once() -> Iterator[None]:
-    """The client logs every refused connection as an error; at a start our one line says it."""
-    logger = logging.getLogger("aiokafka")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+class _Mute:
+    """The client logs every refused connection as an error; at a start our one line says it.
+
+    Starts overlap: whoever comes first mutes, and the last one to end brings back what was before.
+    """
+
+    def __init__(self) -> None:
+        self._starting = 0
+        self._level = logging.NOTSET
+
+    @contextmanager
+    def during_a_start(self) -> Iterator[None]:
+        logger = logging.getLogger("aiokafka")
+        if not self._starting:
+            self._level = logger.level
+            logger.setLevel(logging.CRITICAL)
+        self._starting += 1
+        try:
+            yield
+        finally:
+            self._starting -= 1
+            if not self._starting:
+                logger.setLevel(self._level)
+
+
+_mute = _Mute()
 
 
 def unreachable(settings: Settings) -> ConfigurationError:
@@ -178,6 +197,8 @@ def _private(settings: Settings, name: str) -> NewTopic:
 
 def _new(settings: Settings, name: str, cleanup_policy: str, retention_seconds: int | None) -> NewTopic:
     configs = {"cleanup.policy": cleanup_policy, "max.message.bytes": str(MAX_MESSAGE_BYTES + 4096)}
+    if cleanup_policy == "compact":
+        configs["segment.ms"] = str(_COMPACTED_SEGMENT_SECONDS * 1000)
     if retention_seconds:
         configs["retention.ms"] = str(retention_seconds * 1000)
     return NewTopic(name, settings.partitions, settings.replication_factor, topic_configs=configs)
@@ -206,7 +227,7 @@ async def _admin(settings: Settings) -> AsyncIterator[AIOKafkaAdminClient]:
     """A started admin client; what the brokers refuse or leave unanswered becomes one line."""
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
-        with _refusals_told_once():
+        with _mute.during_a_start():
             await admin.start()
     except KafkaError as error:
         await admin.close()

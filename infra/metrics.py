@@ -5,7 +5,7 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 from infra.settings import ConfigurationError
 
 CONSUMED = Counter("gridtide_records_consumed", "records read", ["stage", "topic"])
-PRODUCED = Counter("gridtide_records_produced", "records written and acknowledged", ["stage", "topic"])
+PRODUCED = Counter("gridtide_records_produced", "records handed to the producer", ["stage", "topic"])
 DEAD_LETTERS = Counter("gridtide_dead_letters", "messages that could not be taken", ["stage", "topic", "reason"])
 LATE = Counter("gridtide_late_records", "records for a window already closed", ["stage", "topic"])
 DUPLICATES = Counter("gridtide_duplicate_records", "records seen before", ["stage", "topic"])

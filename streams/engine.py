@@ -1,8 +1,7 @@
 """The one seam between Faust and us: whole fetched batches in, explicit positions out.
 
 Faust stays the engine: group membership, rebalances, flow control, backpressure and the commit's timing are its
-own. What is different here is so because of a measured fault or cost, each with a test in
-tests/stream/test_engine.py:
+own. What is different here is so because of a measured fault or cost; tests/stream/test_engine.py has the tests:
 
 - `getmany` yields one message a partition and fetch, with the fetched records as its value. Faust's cost is per
   message (two tasks, an event, a queue, a stream step), not per record.
@@ -39,7 +38,8 @@ from infra.bus import client_options, compression
 from infra.settings import Settings
 from schemas.catalog import MAX_MESSAGE_BYTES, prefixed
 
-# Enough that an agent never waits for the next fetch; what a stage holds unread is so many fetches and no more.
+# Enough that an agent never waits for the next fetch. What a stage holds unread is so many fetches a topic, one in the
+# agent's hand, and what the client has fetched ahead of each partition.
 BUFFERED_BATCHES = 8
 _FOREVER_MS = 2**31 - 1
 
@@ -61,6 +61,10 @@ class Batch:
         """The position after the batch."""
         last: int = self.records[-1].offset
         return last + 1
+
+    def without_records(self) -> "Batch":
+        """The batch for whoever needs to know where it ended, and not what was in it."""
+        return replace(self, records=self.records[-1:])
 
     def parts(self, at_most_bytes: int) -> Iterator["Batch"]:
         """The batch in pieces whose values have so many bytes, or one record: for work that pays to stay in cache."""
@@ -123,7 +127,8 @@ class BatchConsumer(driver.Consumer):
         timeout: float,  # noqa: ASYNC109
     ) -> AsyncIterator[tuple[TP, ConsumerMessage]]:
         number = self.assignment_number
-        await self._wait_for_room(timeout)
+        if not await self._has_room(timeout):
+            return
         fetched, active = await self._wait_next_records(timeout)
         if fetched is None or self.should_stop:
             return
@@ -133,25 +138,29 @@ class BatchConsumer(driver.Consumer):
         for place, records in fetched.items():
             if not self.flow_active or self.assignment_number != number:
                 return
-            new = self._new(place, records)
+            new = await self._new(place, records)
             if new and (active is None or place in active or place in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(place, self.highwater(place))
                 self.delivered[place] = new[-1].offset + 1
                 yield place, self._message(place, new)
 
-    async def _wait_for_room(self, timeout_seconds: float) -> None:
-        if self.flow_active and self._buffered_partitions and not self._get_active_partitions():
-            self._room.clear()
-            await self.wait_first(self._room.wait(), self.suspend_flow.wait(), timeout=timeout_seconds)
+    async def _has_room(self, timeout_seconds: float) -> bool:
+        """Waits for room in the buffers, if every partition's is full."""
+        if not (self.flow_active and self._buffered_partitions and not self._get_active_partitions()):
+            return True
+        self._room.clear()
+        await self.wait_first(self._room.wait(), self.suspend_flow.wait(), timeout=timeout_seconds)
+        return bool(self._get_active_partitions())
 
-    def _new(self, place: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
-        """The records without those delivered before; what the broker no longer has is said."""
-        expected = self.delivered.get(place)
+    async def _new(self, place: TP, records: list[ConsumerRecord]) -> list[ConsumerRecord]:
+        """The records without those delivered before; what the broker had deleted unread is counted."""
+        expected = self.delivered.get(place, self._committed_offset.get(place))
         if expected is None or not records or records[0].offset == expected:
             return records
-        missing = records[0].offset - expected
-        if missing > 0:
-            metrics.OFFSETS_SKIPPED.labels(self.app.gridtide_stage, place.topic).inc(missing)
+        if records[0].offset > expected:
+            # Compaction and transactions leave gaps as well; those lie behind the log's first offset.
+            first = (await self.earliest_offsets(place)).get(place, 0)
+            metrics.OFFSETS_SKIPPED.labels(self.app.gridtide_stage, place.topic).inc(max(0, first - expected))
             return records
         return [record for record in records if record.offset >= expected]
 
@@ -198,7 +207,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _rewind(self) -> dict[TP, int | None]:
         consumer = self._ensure_consumer()
         places = [*consumer.assignment()]
-        committed = dict(zip(places, await asyncio.gather(*map(consumer.committed, places)), strict=True))
+        found = dict(zip(places, await asyncio.gather(*map(consumer.committed, places)), strict=True))
+        # Another rebalance may have taken some meanwhile. No await from here to the seeks.
+        committed = {place: found[place] for place in consumer.assignment() if place in found}
         for place, offset in committed.items():
             if offset is not None:
                 consumer.seek(place, offset)

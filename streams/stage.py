@@ -32,11 +32,13 @@ class Stage:
     clock: Clock
     fleet_file: FleetFile
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    _agents: set[str] = field(default_factory=set)
     _idle: set[str] = field(default_factory=set)  # topics whose agents wait for the next batch
 
     def agent(self, topic: str, consume: Callable[[AsyncIterable[Batch]], Awaitable[None]]) -> None:
         """Runs `consume` over the batches of a topic (named without the run's prefix)."""
         on_bus = prefixed(topic, self.settings.run_id)
+        self._agents.add(on_bus)
 
         async def batches(stream: AsyncIterable[Batch]) -> AsyncIterator[Batch]:
             self._idle.add(on_bus)
@@ -68,9 +70,9 @@ class Stage:
                 self.failed.set_exception(error)
             raise
 
-    def is_idle(self, topic_on_bus: str) -> bool:
-        """Whether the agent of a topic waits for the next batch."""
-        return topic_on_bus in self._idle
+    def is_idle(self) -> bool:
+        """Whether every agent waits for its next batch."""
+        return self._idle == self._agents
 
     def is_current(self, batch: Batch) -> bool:
         """Whether the batch's partition is still this worker's, without a break since it was read."""

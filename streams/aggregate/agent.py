@@ -50,7 +50,7 @@ def _attach_source(stage: Stage, topic: Topic) -> None:
             for part in batch.parts(_PART_BYTES):
                 await fold(windows, part)
             metrics.LATE.labels(stage.name, topic.name).inc(windows.late - late_before)
-            await release.put(Closing(batch, memory, windows, windows.due(), windows.watermark))
+            await release.put(Closing(batch.without_records(), memory, windows, windows.due(), windows.watermark))
 
     stage.agent(topic.name, aggregate)
     stage.background(release.run)

@@ -17,7 +17,7 @@ from streams.engine import Batch
 from streams.memory import Memory
 from streams.stage import Stage
 
-# Batches folded but not yet released. At the bound the stream waits: what is held stays bounded.
+# Batches folded and not yet taken up by a round; the round before has as many at most. At the bound the stream waits.
 _WAITING_BATCHES = 16
 
 

@@ -25,6 +25,8 @@ class Planner:
     async def take(self, batch: Batch, records: list[object]) -> None:
         """Takes records of one partition in, and plans at once where one calls for it."""
         async with self._lock:
+            if not self._stage.is_current(batch):
+                return  # while it waited here, its partition became another's
             desks = await self._desks_of(batch.assignment, batch.partition)
             now = self._stage.clock.now()
             urgent = {}
@@ -43,6 +45,8 @@ class Planner:
             consumer = self._stage.app.consumer
             assignment = consumer.assignment_number
             for partition in sorted({place.partition for place in consumer.assignment()}):
+                if consumer.assignment_number != assignment:
+                    return
                 for desk in (await self._desks_of(assignment, partition)).values():
                     await self._decide(desk, partition)
                     self._tell(desk)

@@ -10,7 +10,7 @@ import pytest
 from faust.types import TP
 
 from infra.clock import Clock
-from schemas.catalog import GPU_TELEMETRY, prefixed
+from schemas.catalog import GPU_TELEMETRY, INFERENCE_REQUESTS, prefixed
 from streams import memory, watchdog
 from streams.engine import BUFFERED_BATCHES, Batch, BatchConsumer, StageApp
 from streams.stage import Stage
@@ -50,14 +50,24 @@ class Probe:
         return sorted(record.value for batch in batches for record in batch.records)
 
 
+async def drop(stream: AsyncIterable[Batch]) -> None:
+    """An agent that never has much to do."""
+    async for _ in stream:
+        pass
+
+
 @asynccontextmanager
-async def probing(rig: Rig, held_back: bool = False, stage: str = "probe", **settings: object) -> AsyncIterator[Probe]:
+async def probing(
+    rig: Rig, held_back: bool = False, stage: str = "probe", beside: str = "", **settings: object
+) -> AsyncIterator[Probe]:
     """A probe that reads the run's telemetry topic in the group of `stage`."""
     changed = rig.settings.model_copy(update={"stall_seconds": 1.0, **settings})
     probe = Probe(Stage(stage, StageApp(stage, changed), changed, Clock(), rig.fleet_file))
     if not held_back:
         probe.go_on.set()
     probe.stage.agent(TOPIC, probe.consume)
+    if beside:
+        probe.stage.agent(beside, drop)
     await probe.stage.app.start()
     try:
         yield probe
@@ -152,12 +162,19 @@ async def test_a_record_is_delivered_once_in_an_assignment(broker: Broker, tmp_p
 
 
 async def test_an_agent_that_waits_holds_back_the_fetcher_and_loses_nothing(broker: Broker, tmp_path: Path) -> None:
-    async with rig_on(broker, tmp_path) as rig, probing(rig, held_back=True, max_poll_records=2) as probe:
+    beside = INFERENCE_REQUESTS.name
+    async with (
+        rig_on(broker, tmp_path) as rig,
+        probing(rig, held_back=True, max_poll_records=2, beside=beside) as probe,
+    ):
         sent = await put(rig, 0, 60)
         await asyncio.wait_for(probe.held_back.wait(), PATIENCE_SECONDS)
         await full(rig, probe)
+        # Its neighbour's records wait as well, behind the one fetcher of the stage, and its neighbour is idle.
+        await rig.put(beside, b"key", b"x", 0)
         assert not await watchdog._due(probe.stage), "an agent at work is no stall"
-        assert sum(probe.consumer.delivered.values()) <= 2 * (BUFFERED_BATCHES + PARTITIONS + 1)
+        delivered = [end for place, end in probe.consumer.delivered.items() if place.topic.endswith(TOPIC)]
+        assert sum(delivered) <= 2 * (BUFFERED_BATCHES + PARTITIONS + 1)
         probe.go_on.set()
         await until(rig, probe, sent)
         assert probe.values() == sent
