@@ -89,6 +89,10 @@ class BatchConsumer(driver.Consumer):
         self._out: dict[TP, int] = {}
         self._room = asyncio.Event()
 
+    def position_of(self, place: TP) -> int:
+        """The position after what was delivered of an assigned partition, or from which it is to be read."""
+        return int(self.delivered.get(place) or self._committed_offset.get(place) or 0)
+
     def mark_out(self, batch: Batch, position: int) -> None:
         """All that records before `position` led to is durable elsewhere: the position may be committed.
 
@@ -136,9 +140,10 @@ class BatchConsumer(driver.Consumer):
             await self.perform_seek()
             return
         for place, records in fetched.items():
+            new = await self._new(place, records)
+            # Looked at after the last await: what was read under one assignment is never said to be of the next.
             if not self.flow_active or self.assignment_number != number:
                 return
-            new = await self._new(place, records)
             if new and (active is None or place in active or place in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(place, self.highwater(place))
                 self.delivered[place] = new[-1].offset + 1

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any, Generic, TypeVar
 
-from faust.types import TP
-
 from infra import metrics
 from infra.bus import partition_of
 from infra.clock import Clock
@@ -77,11 +75,6 @@ class Stage:
     def is_current(self, batch: Batch) -> bool:
         """Whether the batch's partition is still this worker's, without a break since it was read."""
         return bool(batch.assignment == self.app.consumer.assignment_number)
-
-    def position(self, place: tuple[str, int]) -> int:
-        """The position after what was delivered of an assigned partition, or from which it is to be read."""
-        consumer, place = self.app.consumer, TP(*place)
-        return int(consumer.delivered.get(place) or consumer._committed_offset.get(place) or 0)
 
     def intake(self, topic: Topic) -> Intake:
         """How this stage reads a topic."""

@@ -73,7 +73,8 @@ async def watch(stage: Stage) -> None:
 
 async def _due(stage: Stage) -> dict[str, int]:
     """What should move, with how far it has come: partitions with unread records, and a rebalance under way."""
-    places = [TopicPartition(*place) for place in stage.app.consumer.assignment()]
+    consumer = stage.app.consumer
+    places = [TopicPartition(*place) for place in consumer.assignment()]
     if not stage.app.rebalancing and not (places and stage.is_idle()):
         return {}
     try:
@@ -84,7 +85,7 @@ async def _due(stage: Stage) -> dict[str, int]:
         return {}
     if stage.app.rebalancing:
         return {"the consumer group": stage.app.rebalancing_count}
-    return {f"{place.topic}[{place.partition}]": stage.position(place) for place in waiting}
+    return {f"{place.topic}[{place.partition}]": consumer.position_of(place) for place in waiting}
 
 
 async def _unread(stage: Stage, places: list[TopicPartition]) -> list[TopicPartition]:
@@ -95,7 +96,7 @@ async def _unread(stage: Stage, places: list[TopicPartition]) -> list[TopicParti
             return []
         consumer.assign(places)
         for place in places:
-            consumer.seek(place, stage.position(place))
+            consumer.seek(place, stage.app.consumer.position_of(place))
         found = await consumer.getmany(timeout_ms=_READ_MS)
         return [place for place, records in found.items() if records]
     finally:
