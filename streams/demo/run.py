@@ -18,7 +18,7 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.embedded.process import free_port
 from infra.migrate import migrate
 from infra.settings import Settings
-from schemas.catalog import SITE_FORECASTS, SITE_STATE, TOPICS
+from schemas.catalog import SITE_COMMANDS, SITE_FORECASTS, SITE_STATE, TOPICS
 from schemas.fleet import FleetFile
 from streams.demo.summary import problems, summarise
 from streams.demo.watcher import Watcher
@@ -118,9 +118,11 @@ class _Demo:
             await self._at_rest()
             await _cancelled(watching)
             # Policy and controllers live by the clock and go on talking: with them ended, the bus stands still, and
-            # what is on it can be compared with what the recorder puts into the database.
-            speakers = [child for child in children if child.name != "record"]
-            await asyncio.to_thread(stop_all, speakers)
+            # what is on it can be compared with what the recorder puts into the database. The controllers outlive
+            # the policy, so that its last command has its answer too.
+            await asyncio.to_thread(stop_all, [child for child in self._stages if child.name != "record"])
+            await self._answered()
+            await asyncio.to_thread(stop_all, self._controllers)
             return await self._recorded()
         finally:
             for task in (watching, reading):
@@ -151,6 +153,15 @@ class _Demo:
             before = now
             self._tell("settling", 1.0, self._watcher)
             await asyncio.sleep(1.5)
+
+    async def _answered(self) -> None:
+        """Until all that was commanded has its answer."""
+        deadline = monotonic() + _DRAIN_SECONDS
+        while monotonic() < deadline:
+            if await self._watcher.has_read(SITE_COMMANDS) and not self._watcher.tally.commands_without_answer:
+                return
+            self._tell("settling", 1.0, self._watcher)
+            await asyncio.sleep(0.25)
 
     async def _recorded(self) -> tuple[dict[str, Any], list[str]]:
         """The summary once the database holds what the bus does; what is still wrong after a fair time stands in it."""

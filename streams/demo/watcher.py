@@ -6,7 +6,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from infra.bus import start_consumer
 from infra.settings import Settings
-from schemas.catalog import TOPICS, prefixed
+from schemas.catalog import TOPICS, Topic, prefixed
 from streams.demo.tally import Tally
 
 
@@ -46,3 +46,11 @@ class Watcher:
                 await asyncio.sleep(0)
         finally:
             await self._consumer.stop()
+
+    async def has_read(self, topic: Topic) -> bool:
+        """Whether the tally holds all that is on a topic now; False before `run` has begun."""
+        if self._consumer is None:
+            return False
+        places = [each for each in self._consumer.assignment() if each.topic == topic.on_bus(self._settings.run_id)]
+        ends = await self._consumer.end_offsets(places)
+        return bool(ends) and all([await self._consumer.position(place) >= end for place, end in ends.items()])
