@@ -74,6 +74,16 @@ class Settings(BaseSettings):
                 raise ValueError("must be host:port[,host:port]")
         return ",".join(hosts)
 
+    def as_environment(self) -> dict[str, str]:
+        """The variables, secrets included, that give another process what is set here; defaults are left out."""
+        written = {}
+        for name in sorted(self.model_fields_set):
+            value = getattr(self, name)
+            if value is not None:
+                shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+                written[f"GRIDTIDE_{name.upper()}"] = str(shown)
+        return written
+
 
 def load_settings() -> Settings:
     """Settings from the environment.

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from uuid import uuid4
 
-from infra.memory import read_back
+from aiokafka.structs import ConsumerRecord
+
+from infra.read_back import read_back
 from schemas.catalog import prefixed
 from streams.stage import Headers, Stage
 
@@ -62,11 +64,9 @@ async def opened(stage: Stage, name: str, partition: int) -> Memory:
         TimeoutError: the broker fell silent half-way.
     """
     entries: dict[bytes, tuple[int, bytes]] = {}
-    for record in await read_back(stage.settings, prefixed(name, stage.settings.run_id), partition):
-        if record.value is None:
-            entries.pop(record.key, None)
-        else:
-            entries[record.key] = (int(dict(record.headers)[_READ_TO]), record.value)
+    async for records in read_back(stage.settings, prefixed(name, stage.settings.run_id), partition):
+        for record in records:
+            _take(entries, record)
     furthest: dict[str, tuple[int, bytes]] = {}
     earlier: defaultdict[str, set[bytes]] = defaultdict(set)
     for on_bus, entry in entries.items():
@@ -77,3 +77,11 @@ async def opened(stage: Stage, name: str, partition: int) -> Memory:
     found = {key: value for key, (_, value) in furthest.items()}
     read_to = {key: position for key, (position, _) in furthest.items()}
     return Memory(stage, name, partition, found, dict(earlier), read_to)
+
+
+def _take(entries: dict[bytes, tuple[int, bytes]], record: ConsumerRecord) -> None:
+    read_to = dict(record.headers).get(_READ_TO)
+    if record.value is None:
+        entries.pop(record.key, None)
+    elif read_to is not None:  # else not a word of ours
+        entries[record.key] = (int(read_to), record.value)

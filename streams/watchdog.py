@@ -48,44 +48,43 @@ class Patience:
         return [place for place, (_, looks) in since.items() if looks > self.looks]
 
 
-def attach(stage: Stage) -> None:
-    """Adds the watch to a stage."""
-    stage.background(lambda: watch(stage))
-
-
 def patience_seconds(settings: Settings) -> float:
     """How long nothing may move: as set, but never less than a rebalance in good order may take."""
     return max(settings.stall_seconds, 3 * settings.session_timeout_seconds)
 
 
 async def watch(stage: Stage) -> None:
-    """Looks until the stage ends.
+    """Looks until it is cancelled.
 
     Raises:
         StalledError: what should have moved has stood still for `patience_seconds`.
     """
     patience, seconds = Patience(_LOOKS), patience_seconds(stage.settings)
-    while not stage.app.should_stop:
+    while True:
         await asyncio.sleep(seconds / _LOOKS)
-        for place in patience.stalled(await _due(stage)):
-            raise StalledError(f"{place}: nothing was read for {seconds:.0f} s, and records wait")
+        for fault in patience.stalled(await _due(stage)):
+            raise StalledError(f"for {seconds:.0f} s: {fault}")
 
 
 async def _due(stage: Stage) -> dict[str, int]:
     """What should move, with how far it has come: partitions with unread records, and a rebalance under way."""
     consumer = stage.app.consumer
-    places = [TopicPartition(*place) for place in consumer.assignment()]
-    if not stage.app.rebalancing and not (places and stage.is_idle()):
+    joining = stage.app.rebalancing or not consumer.assignment_number
+    places = [] if joining else [TopicPartition(*place) for place in consumer.assignment()]
+    if not joining and not (places and stage.is_idle()):
         return {}
     try:
-        waiting = await _unread(stage, [] if stage.app.rebalancing else places)
+        waiting = await _unread(stage, places)
     except (KafkaError, ConfigurationError, TimeoutError) as error:
         # Without a broker nothing can move. That is the broker's fault, and no restart of ours would mend it.
         log.warning("can't see how far the partitions go", error=str(error))
         return {}
-    if stage.app.rebalancing:
-        return {"the consumer group": stage.app.rebalancing_count}
-    return {f"{place.topic}[{place.partition}]": consumer.position_of(place) for place in waiting}
+    if joining:
+        return {"the group was not joined": stage.app.rebalancing_count}
+    return {
+        f"records wait in {place.topic}[{place.partition}] and none was read": consumer.position_of(place)
+        for place in waiting
+    }
 
 
 async def _unread(stage: Stage, places: list[TopicPartition]) -> list[TopicPartition]:

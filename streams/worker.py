@@ -39,7 +39,6 @@ async def run_stage(name: str, settings: Settings) -> None:
     serve_metrics(settings.metrics_port)
     followed = FollowedClock(settings)
     stage = build(name, settings, await followed.start(), fleet_file)
-    watchdog.attach(stage)
     try:
         await _run_until_told(stage)
     finally:
@@ -78,19 +77,29 @@ async def _run_until_told(stage: Stage) -> None:
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, told.set)
-    await stage.app.start()
-    metrics.STAGE_INFO.labels(stage.name, stage.settings.run_id).set(1)
-    log.info("started", run_id=stage.settings.run_id, brokers=stage.settings.bootstrap_servers)
-    told_or_failed = [
-        asyncio.ensure_future(told.wait()),
+    # Watched from the first: a group that can't be joined keeps the engine from ever having started.
+    ends = [
+        asyncio.create_task(told.wait()),
+        asyncio.create_task(watchdog.watch(stage)),
+        asyncio.create_task(stage.app._crashed.wait()),
         stage.failed,
-        asyncio.ensure_future(stage.app._crashed.wait()),
     ]
-    await asyncio.wait(told_or_failed, return_when=asyncio.FIRST_COMPLETED)
-    if stage.failed.done():
-        stage.failed.result()
+    starting = asyncio.create_task(_start(stage))
+    await asyncio.wait([starting, *ends], return_when=asyncio.FIRST_COMPLETED)
+    if starting.done():
+        starting.result()
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    for end in ends:
+        if end.done():
+            end.result()
     if not told.is_set():
         raise RuntimeError(f"the stream engine crashed: {stage.app.crash_reason!r}")
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(stage.app.stop(), _STOP_SECONDS)
     log.info("stopped")
+
+
+async def _start(stage: Stage) -> None:
+    await stage.app.start()
+    metrics.STAGE_INFO.labels(stage.name, stage.settings.run_id).set(1)
+    log.info("started", run_id=stage.settings.run_id, brokers=stage.settings.bootstrap_servers)

@@ -25,13 +25,7 @@ def _gridtide(settings: Settings) -> Contender:
         name="gridtide",
         argv=(sys.executable, "-m", "streams.cli", "stage", "aggregate"),
         output=SITE_STATE.on_bus(settings.run_id),
-        environment={
-            "GRIDTIDE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-            "GRIDTIDE_FLEET_FILE": str(settings.fleet_file),
-            "GRIDTIDE_RUN_ID": settings.run_id,
-            "GRIDTIDE_PARTITIONS": str(settings.partitions),
-            "GRIDTIDE_LOG_LEVEL": "warning",
-        },
+        environment=settings.model_copy(update={"log_level": "warning"}).as_environment(),
         fresh=(prefixed(MEMORY, settings.run_id),),
         rewind=prefixed("gridtide.aggregate", settings.run_id),
     )

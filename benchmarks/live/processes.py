@@ -87,17 +87,8 @@ async def running(settings: Settings, names: Sequence[str], folder: Path) -> Asy
 
 
 def _environment(settings: Settings, metrics_port: int) -> dict[str, str]:
-    return {
-        "GRIDTIDE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-        "GRIDTIDE_DATABASE_DSN": settings.database_dsn.get_secret_value(),
-        "GRIDTIDE_FLEET_FILE": str(settings.fleet_file),
-        "GRIDTIDE_RUN_ID": settings.run_id,
-        "GRIDTIDE_PARTITIONS": str(settings.partitions),
-        "GRIDTIDE_METRICS_PORT": str(metrics_port),
-        "GRIDTIDE_LOG_LEVEL": "warning",
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-    }
+    changed = settings.model_copy(update={"metrics_port": metrics_port, "log_level": "warning"})
+    return {**changed.as_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True, slots=True)

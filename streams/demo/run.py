@@ -190,19 +190,7 @@ class _Demo:
             await connection.close()
 
     def _child(self, name: str, arguments: list[str]) -> Child:
-        environment = {
-            "GRIDTIDE_BOOTSTRAP_SERVERS": self._settings.bootstrap_servers,
-            "GRIDTIDE_DATABASE_DSN": self._settings.database_dsn.get_secret_value(),
-            "GRIDTIDE_FLEET_FILE": str(self._settings.fleet_file),
-            "GRIDTIDE_RUN_ID": RUN_ID,
-            "GRIDTIDE_PARTITIONS": str(self._settings.partitions),
-            "GRIDTIDE_SESSION_TIMEOUT_SECONDS": str(self._settings.session_timeout_seconds),
-            "GRIDTIDE_COMMIT_INTERVAL_SECONDS": str(self._settings.commit_interval_seconds),
-            "GRIDTIDE_SINGLE_RECORD_BATCHES": "true",
-            "GRIDTIDE_LOG_LEVEL": self._settings.log_level,
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        environment = {**self._settings.as_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         return Child(name, arguments, environment, self._folder / f"{name.replace(' ', '-')}.log")
 
     def _replay_arguments(self, port: int) -> list[str]:

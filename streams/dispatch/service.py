@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from infra.bus import partition_of, start_consumer, start_producer
 from infra.clock import Clock
-from infra.memory import read_back
+from infra.read_back import read_back
 from infra.settings import ConfigurationError, Settings
 from schemas.catalog import COMMAND_ACKS, SITE_COMMANDS, SITE_HEARTBEATS, Topic
 from schemas.command import CommandAck
@@ -103,11 +103,12 @@ class ControllerService:
             await self._answer()
             consumer.seek(self._place, self._state.next_offset)
             return
-        messages = await read_back(self._settings, self._place.topic, self._place.partition)
-        arrived, _ = self._intake.read(messages, self._place.partition)
-        commands = [each.record for each in arrived if each.record.site_id == self._state.site_id]
+        commands, next_offset = [], 0
+        async for messages in read_back(self._settings, self._place.topic, self._place.partition):
+            arrived, _ = self._intake.read(messages, self._place.partition)
+            commands += [each.record for each in arrived if each.record.site_id == self._state.site_id]
+            next_offset = messages[-1].offset + 1
         state, answers = recalled(self._state, commands, self._around, self._clock.now())
-        next_offset = messages[-1].offset + 1 if messages else 0
         await self._decided(state, tuple(answers), next_offset)
         consumer.seek(self._place, next_offset)
 

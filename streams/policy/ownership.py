@@ -2,7 +2,7 @@
 
 from uuid import uuid4
 
-from infra.memory import read_back
+from infra.read_back import read_back
 from schemas.catalog import FLEET_PLANS, GRID_SIGNALS
 from schemas.envelope import Record
 from schemas.fleet import Fleet
@@ -84,9 +84,11 @@ class Ownership:
 
     async def _all(self, intake: Intake, partition: int) -> list[Record]:
         settings = self._stage.settings
-        records = await read_back(settings, intake.topic.on_bus(settings.run_id), partition)
-        arrived, _ = intake.read(records, partition)
-        return [each.record for each in arrived]
+        found = list[Record]()
+        async for messages in read_back(settings, intake.topic.on_bus(settings.run_id), partition):
+            arrived, _ = intake.read(messages, partition)
+            found += [each.record for each in arrived]
+        return found
 
 
 def _newest(history: list[FleetPlan]) -> FleetPlan | None:

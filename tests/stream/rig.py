@@ -66,20 +66,8 @@ class Rig:
 
     def environment(self) -> dict[str, str]:
         """The settings as the environment that a process of the run gets."""
-        settings = self.settings
-        return {
-            "GRIDTIDE_BOOTSTRAP_SERVERS": settings.bootstrap_servers,
-            "GRIDTIDE_DATABASE_DSN": settings.database_dsn.get_secret_value(),
-            "GRIDTIDE_FLEET_FILE": str(settings.fleet_file),
-            "GRIDTIDE_RUN_ID": settings.run_id,
-            "GRIDTIDE_PARTITIONS": str(settings.partitions),
-            "GRIDTIDE_SESSION_TIMEOUT_SECONDS": str(settings.session_timeout_seconds),
-            "GRIDTIDE_COMMIT_INTERVAL_SECONDS": str(settings.commit_interval_seconds),
-            "GRIDTIDE_SINGLE_RECORD_BATCHES": str(settings.single_record_batches).lower(),
-            "GRIDTIDE_LOG_LEVEL": "warning",
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-        }
+        changed = self.settings.model_copy(update={"log_level": "warning"})
+        return {**changed.as_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
     async def send(self, topic: Topic, records: Iterable[Record]) -> None:
         """Puts records on the bus where they belong."""

@@ -200,7 +200,7 @@ async def test_watchdog_ends_a_stage_whose_consumer_stands_still(broker: Broker,
         probe.consumer.stop_flow()
         await put(rig, 3, 6)
         watching = asyncio.create_task(watchdog.watch(probe.stage))
-        with pytest.raises(StalledError, match=r"gpu.telemetry.v1\[\d\]: nothing was read for"):
+        with pytest.raises(StalledError, match=r"records wait in .*gpu.telemetry.v1\[\d\] and none was read"):
             await asyncio.wait_for(watching, PATIENCE_SECONDS)
 
 
@@ -224,6 +224,35 @@ async def test_a_member_with_a_name_comes_back_without_a_rebalance(broker: Broke
             assert stays.consumer.assignment_number == before
 
 
+async def test_a_member_with_a_name_that_is_told_to_stop_leaves_its_group(broker: Broker, tmp_path: Path) -> None:
+    if broker[0] == "embedded":
+        pytest.skip("the embedded broker: no named members there")
+    # Longer than anybody waits here: who only fell silent would keep its partitions.
+    session_seconds = 2 * PATIENCE_SECONDS
+    async with (
+        rig_on(broker, tmp_path, session_timeout_seconds=session_seconds) as rig,
+        probing(rig, member_name="stays") as stays,
+    ):
+        async with probing(rig, member_name="goes"):
+            await rig.until("partitions for both", lambda: 0 < len(stays.consumer.assignment()) < PARTITIONS)
+        await rig.until("all partitions", lambda: len(stays.consumer.assignment()) == PARTITIONS)
+
+
+async def test_one_worker_holds_the_same_partitions_of_every_topic(broker: Broker, tmp_path: Path) -> None:
+    beside = INFERENCE_REQUESTS.name
+
+    def share(probe: Probe, name: str) -> set[int]:
+        on_bus = prefixed(name, probe.stage.settings.run_id)
+        return {place.partition for place in probe.consumer.assignment() if place.topic == on_bus}
+
+    async with rig_on(broker, tmp_path) as rig, probing(rig, beside=beside) as one, probing(rig, beside=beside) as two:
+        await rig.until(
+            "partitions for both", lambda: all(0 < len(share(probe, TOPIC)) < PARTITIONS for probe in (one, two))
+        )
+        assert share(one, TOPIC) == share(one, beside)
+        assert share(two, TOPIC) == share(two, beside)
+
+
 async def test_memory_is_the_word_of_whoever_had_read_furthest(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         name = "aggregate.memory.v1"
@@ -233,6 +262,7 @@ async def test_memory_is_the_word_of_whoever_had_read_furthest(broker: Broker, t
         assert second.found == {"a": b"1", "b": b"1"}
         await second.remember([("a", b"2")], 20)
         await first.remember([("a", b"late word"), ("b", b"3")], 15)
+        await probe.stage.write(name, 0, [(b"c", b"not a word of a stage", [])])
         assert (await memory.opened(probe.stage, name, 0)).found == {"a": b"2", "b": b"3"}
 
 

@@ -2,12 +2,18 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 from benchmarks.fleet import Fleet
 from benchmarks.frames import check_frame
 from benchmarks.live.figures import quantile, slope
 from benchmarks.live.frames import LiveFrames
-from benchmarks.live.schedule import Schedule, microseconds_of
+from benchmarks.live.load import Paced
+from benchmarks.live.rig import Rig
+from benchmarks.live.samples import Sample
+from benchmarks.live.schedule import Schedule, Window, microseconds_of
+from benchmarks.live.verdicts import verdicts
 from infra.bus import partition_of
 from infra.settings import load_fleet_file
 from schemas.catalog import GPU_TELEMETRY
@@ -66,3 +72,37 @@ def test_quantile_is_a_value_that_was_measured() -> None:
 
 def test_slope_is_by_unit_of_time() -> None:
     assert abs(slope([0.0, 10.0, 20.0], [1.0, 2.0, 3.0]) - 0.1) < 1e-9
+
+
+def a_sample(seconds: float, **rss_megabytes: float) -> Sample:
+    """One look at processes of these sizes, with nothing amiss."""
+    return Sample(seconds, rss_megabytes, dict.fromkeys(rss_megabytes, 0), {}, 0, 0, 0)
+
+
+def verdicts_on(taken: list[Sample], expected: dict[Window, int]) -> set[str]:
+    """What does not hold after such a soak, in which all that was expected was seen once."""
+    once = SimpleNamespace(times=1)
+    rig = SimpleNamespace(
+        load=SimpleNamespace(
+            powers=SimpleNamespace(closed=lambda: expected), loads=SimpleNamespace(closed=lambda: expected)
+        ),
+        watch=SimpleNamespace(
+            powers=dict.fromkeys(expected, once), loads=dict.fromkeys(expected, once), events={}, event_seconds=list
+        ),
+    )
+    paced = SimpleNamespace(asked_per_second=10.0, reached_per_second=10.0, kept_up=True)
+    found = verdicts(cast("Rig", rig), taken, cast("Paced", paced), ["aggregate", "policy"])
+    return {each.what for each in found if not each.holds}
+
+
+def test_verdicts_hold_after_a_soak_in_which_nothing_went_wrong() -> None:
+    taken = [a_sample(float(second), aggregate=100.0, policy=50.0) for second in range(8)]
+    assert verdicts_on(taken, {("site", 0): 1}) == set()
+
+
+def test_verdicts_miss_a_stage_that_is_gone_and_states_that_nobody_was_to_send() -> None:
+    taken = [a_sample(float(second), aggregate=100.0, policy=50.0) for second in range(7)] + [
+        a_sample(7.0, policy=50.0)
+    ]
+    once = {f"{kind} states, exactly one a site and window" for kind in ("power", "load")}
+    assert verdicts_on(taken, {}) == {"every stage there at the end", *once}

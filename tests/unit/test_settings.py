@@ -140,3 +140,20 @@ def test_load_fleet_file_names_the_file_and_the_wrong_key(tmp_path: Path) -> Non
     path.write_text(DEMO_FLEET_FILE.read_text().replace("pue = 1.25", "pue = 0.5"))
     with pytest.raises(ConfigurationError, match=r"fleet\.toml: fleets\[0\]\.sites\[0\]\.pue: .*\(got 0\.5\)$"):
         load_fleet_file(path)
+
+
+def test_as_environment_gives_another_process_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRIDTIDE_PARTITIONS", "3")
+    settings = Settings(
+        bootstrap_servers="a:1,b:2",
+        database_dsn=SecretStr("postgresql://u:secret@h/d"),
+        single_record_batches=True,
+        member_name=None,
+    )
+    written = settings.as_environment()
+    assert "GRIDTIDE_MAX_POLL_RECORDS" not in written
+    assert written["GRIDTIDE_PARTITIONS"] == "3"
+    monkeypatch.delenv("GRIDTIDE_PARTITIONS")
+    for name, value in written.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings

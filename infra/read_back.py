@@ -1,6 +1,7 @@
-"""A partition read back from its beginning to its present end: how a stage remembers."""
+"""A partition read back from its beginning to its present end."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.structs import ConsumerRecord
@@ -12,8 +13,8 @@ from infra.settings import Settings
 _SILENCE_SECONDS = 30.0
 
 
-async def read_back(settings: Settings, topic: str, partition: int) -> list[ConsumerRecord]:
-    """Every record that one partition of a topic holds now, oldest first.
+async def read_back(settings: Settings, topic: str, partition: int) -> AsyncIterator[list[ConsumerRecord]]:
+    """Every record that one partition of a topic holds now, oldest first, as they are fetched.
 
     The end is what the broker says with each fetch (the high-water mark), the one figure on which every broker agrees.
 
@@ -26,16 +27,20 @@ async def read_back(settings: Settings, topic: str, partition: int) -> list[Cons
         place = TopicPartition(topic, partition)
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
-        async with asyncio.timeout(_SILENCE_SECONDS) as patience:
-            records: list[ConsumerRecord] = []
-            while not await _at_end(consumer, place):
-                fetched = await consumer.getmany(place, timeout_ms=200)
-                records.extend(fetched.get(place, ()))
-                if fetched:
-                    patience.reschedule(asyncio.get_running_loop().time() + _SILENCE_SECONDS)
-            return records
+        while records := await _next(consumer, place):
+            yield records
     finally:
         await consumer.stop()
+
+
+async def _next(consumer: AIOKafkaConsumer, place: TopicPartition) -> list[ConsumerRecord]:
+    """The next records; none at the end."""
+    async with asyncio.timeout(_SILENCE_SECONDS):
+        while not await _at_end(consumer, place):
+            fetched: dict[TopicPartition, list[ConsumerRecord]] = await consumer.getmany(place, timeout_ms=200)
+            if fetched.get(place):
+                return fetched[place]
+    return []
 
 
 async def _at_end(consumer: AIOKafkaConsumer, place: TopicPartition) -> bool:
