@@ -8,6 +8,7 @@ from schemas.catalog import Topic
 from streams.engine import Batch
 from streams.record.dead_letter import dead_letter_of, dead_letter_topic
 from streams.record.history import History
+from streams.record.sites import described
 from streams.stage import Stage
 
 log = structlog.get_logger()
@@ -16,9 +17,17 @@ log = structlog.get_logger()
 def attach(stage: Stage, topics: tuple[Topic, ...], owned: frozenset[Topic]) -> None:
     """Adds agents that record `topics` and their dead letters; of `owned` ones it reports the rejects as well."""
     history = History(stage.settings.database_dsn.get_secret_value())
+    _attach_descriptions(stage, history)
     for topic in topics:
         _attach_topic(stage, topic, history, owns_rejects=topic in owned)
         _attach_dead_letters(stage, topic, history)
+
+
+def _attach_descriptions(stage: Stage, history: History) -> None:
+    async def describe() -> None:
+        await history.describe(described(stage.fleet_file, stage.clock.now(), stage.settings.run_id))
+
+    stage.background(describe)
 
 
 def _attach_topic(stage: Stage, topic: Topic, history: History, *, owns_rejects: bool) -> None:

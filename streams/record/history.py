@@ -2,17 +2,19 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 import structlog
 
 from infra import metrics
-from infra.database import DatabaseUnavailableError, connect
+from infra.database import DatabaseConfigurationError, DatabaseUnavailableError, connect
 from schemas.envelope import Record
-from streams.record.rows import DeadLetter, Row, row_of
-from streams.record.writer import write_batch
+from streams.record.rows import DeadLetter, Row, rows_of
+from streams.record.writer import write_batch, write_descriptions
+
+Connection = psycopg.AsyncConnection[Any]
 
 log = structlog.get_logger()
 
@@ -28,22 +30,20 @@ class History:
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: Connection | None = None
         self._waiting: dict[str, list[Row]] = defaultdict(list)
         self._writing: asyncio.Task[None] | None = None
         self._next: asyncio.Task[None] | None = None
 
     async def take(self, records: Iterable[Record | DeadLetter]) -> None:
-        """Returns when every record is in, each natural key once. Waits while the database is away.
-
-        Raises:
-            DatabaseConfigurationError: it will never take them as things are set up.
-        """
-        rows = [row_of(record) for record in records]
-        if not rows:
+        """Returns when every record is in, each natural key once. Waits while the database does not take them."""
+        found = False
+        for record in records:
+            for table, row in rows_of(record):
+                self._waiting[table].append(row)
+                found = True
+        if not found:
             return
-        for table, row in rows:
-            self._waiting[table].append(row)
         if self._next is None:
             self._next = asyncio.create_task(self._write_after(self._writing))
         await asyncio.shield(self._next)
@@ -56,23 +56,32 @@ class History:
         rows, self._waiting = self._waiting, defaultdict(list)
         await self._write(rows)
 
+    async def describe(self, rows_by_table: Mapping[str, Sequence[Row]]) -> None:
+        """Returns when the history says of sites and service classes what `rows_by_table` does, and since when."""
+        await self._patiently(lambda connection: write_descriptions(connection, rows_by_table))
+
     async def _write(self, rows: dict[str, list[Row]]) -> None:
+        inserted = await self._patiently(lambda connection: write_batch(connection, rows))
+        for table, count in inserted.items():
+            metrics.ROWS.labels(table).inc(count)
+
+    async def _patiently(self, write: Callable[[Connection], Awaitable[dict[str, int]]]) -> dict[str, int]:
+        """Writes, and tries again for as long as it takes: a disk is cleared, a right is granted, a server comes back.
+
+        Whether things were set up at all is asked before the stage starts (`streams.worker`).
+        """
         wait_seconds = _FIRST_WAIT_SECONDS
         while True:
             try:
-                inserted = await write_batch(await self._connected(), rows)
-            except DatabaseUnavailableError as error:
+                return await write(await self._connected())
+            except (DatabaseUnavailableError, DatabaseConfigurationError) as error:
                 metrics.DATABASE_RETRIES.inc()
                 log.warning("waiting for the database", error=str(error), seconds=wait_seconds)
                 await self.close()
                 await asyncio.sleep(wait_seconds)
                 wait_seconds = min(2 * wait_seconds, _LONGEST_WAIT_SECONDS)
-            else:
-                for table, count in inserted.items():
-                    metrics.ROWS.labels(table).inc(count)
-                return
 
-    async def _connected(self) -> psycopg.AsyncConnection[Any]:
+    async def _connected(self) -> Connection:
         if self._connection is None:
             self._connection = await connect(self._dsn, "gridtide record")
         return self._connection

@@ -17,7 +17,9 @@ from psycopg.errors import UniqueViolation
 from psycopg.pq import Format
 
 from infra.database import SCHEMA, faults_told_apart
-from streams.record.rows import BY_NAME, Row, Table
+from streams.record.rows import Row
+from streams.record.sites import otherwise
+from streams.record.tables import BY_NAME, Table
 
 _STAGING: Final = "gridtide_staging"
 
@@ -37,6 +39,32 @@ async def write_batch(
         async with connection.transaction():
             # In one order for all, so that two workers with the same rows wait for each other and don't deadlock.
             return {table: await write(connection, table, rows_by_table[table]) for table in sorted(rows_by_table)}
+
+
+async def write_descriptions(
+    connection: psycopg.AsyncConnection[Any], rows_by_table: Mapping[str, Sequence[Row]]
+) -> dict[str, int]:
+    """Write of `streams.record.sites.described` what the history does not say already; return how many of each.
+
+    Raises:
+        DatabaseUnavailableError, DatabaseConfigurationError: see `write_batch`.
+    """
+    changed = {}
+    with faults_told_apart():
+        for table, rows in rows_by_table.items():
+            known = BY_NAME[table]
+            key = sql.SQL(", ").join(map(sql.Identifier, known.key[1:]))
+            query = "SELECT DISTINCT ON ({key}) {columns} FROM {table} ORDER BY {key}, {since} DESC"
+            newest = await connection.execute(
+                sql.SQL(query).format(
+                    key=key,
+                    columns=_columns(known),
+                    table=sql.Identifier(SCHEMA, table),
+                    since=sql.Identifier(known.key[0]),
+                )
+            )
+            changed[table] = otherwise(rows, await newest.fetchall())
+    return await write_batch(connection, changed)
 
 
 async def write(connection: psycopg.AsyncConnection[Any], table: str, rows: Sequence[Row]) -> int:
@@ -66,9 +94,12 @@ async def _write_what_is_new(connection: psycopg.AsyncConnection[Any], table: Ta
         "staging": sql.Identifier("pg_temp", _STAGING),
         "table": sql.Identifier(SCHEMA, table.name),
         "columns": _columns(table),
+        "typed": sql.SQL(", ").join(
+            sql.SQL("{} {}").format(sql.Identifier(column), sql.SQL(type_)) for column, type_ in table.types.items()
+        ),
     }
-    # Made from a query, it has the columns' types without the table's constraints.
-    create = "CREATE TEMPORARY TABLE {staging} ON COMMIT DROP AS SELECT {columns} FROM {table} WITH NO DATA"
+    # From what we know of the table, as who may only insert may not ask it.
+    create = "CREATE TEMPORARY TABLE {staging} ({typed}) ON COMMIT DROP"
     insert = "INSERT INTO {table} ({columns}) SELECT {columns} FROM {staging} ON CONFLICT DO NOTHING"
     await connection.execute(sql.SQL(create).format(**names))
     await _copy(connection, names["staging"], table, rows)

@@ -38,13 +38,26 @@ PATIENCE_SECONDS = 90
 Process = tuple[int, str]  # its id and when it started: ids are used again
 
 
+def hear_interrupts() -> None:
+    """Whoever runs the tests in the background may have switched Ctrl-C off, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def demo(folder: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`gridtide demo` in a folder of its own, which also gets its output; killed at the end, should it still run."""
     command = [sys.executable, "-m", "streams.cli", "demo", *options]
     folder.mkdir()
     with (folder / "output").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+            text=True,
+            start_new_session=True,
+            preexec_fn=hear_interrupts,  # noqa: PLW1509 - nothing of ours runs in threads here
+        )
         try:
             yield process
         finally:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -14,10 +15,14 @@ from psycopg import sql
 from infra import migrate as migrate_module
 from infra.database import DatabaseConfigurationError, DatabaseUnavailableError, connect
 from infra.migrate import MigrationError, available_migrations, migrate, migration, status
+from infra.settings import DEMO_FLEET_FILE, load_fleet_file
 from schemas.catalog import BY_NAME as TOPIC_BY_NAME
 from schemas.envelope import Record
-from streams.record.rows import BY_NAME, TABLES, DeadLetter, Row, Table, row_of
-from streams.record.writer import write, write_batch
+from schemas.latency import BUCKETS, LATENCY_BOUNDS_SECONDS, quantile_seconds
+from streams.record.rows import DeadLetter, Row, row_of, rows_of
+from streams.record.sites import described
+from streams.record.tables import BY_NAME, SITE_CLASS_LOAD, TABLES, Table
+from streams.record.writer import write, write_batch, write_descriptions
 from tests.examples import ACK, EXAMPLES, FRAME, PLAN, REQUESTS
 
 pytestmark = pytest.mark.database
@@ -66,8 +71,8 @@ def acks(*sequences: int) -> list[Row]:
 def by_table(records: Sequence[Record | DeadLetter]) -> dict[str, list[Row]]:
     tables: dict[str, list[Row]] = {}
     for record in records:
-        name, row = row_of(record)
-        tables.setdefault(name, []).append(row)
+        for name, row in rows_of(record):
+            tables.setdefault(name, []).append(row)
     return tables
 
 
@@ -135,7 +140,8 @@ async def test_columns_are_those_of_rows(connection: Connection) -> None:
     found = await fetch(
         connection,
         "SELECT table_name, column_name, udt_name FROM information_schema.columns"
-        " WHERE table_schema = 'gridtide' ORDER BY table_name, ordinal_position",
+        " JOIN information_schema.tables USING (table_schema, table_name)"
+        " WHERE table_schema = 'gridtide' AND table_type = 'BASE TABLE' ORDER BY table_name, ordinal_position",
     )
     types: dict[str, dict[str, str]] = {}
     for table, column, udt in found:
@@ -164,7 +170,7 @@ async def test_every_table_and_column_has_a_comment(connection: Connection) -> N
     bare = await fetch(
         connection,
         "SELECT relname, attname FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum >= 0"
-        " WHERE relnamespace = 'gridtide'::regnamespace AND relkind = 'r' AND NOT attisdropped"
+        " WHERE relnamespace = 'gridtide'::regnamespace AND relkind IN ('r', 'v', 'm') AND NOT attisdropped"
         " AND (obj_description(pg_class.oid, 'pg_class') IS NULL"
         "   OR coalesce(col_description(pg_class.oid, attnum), '') = '')",
     )
@@ -176,7 +182,12 @@ async def test_every_record_lands_and_reads_back_equal(connection: Connection) -
         batch = by_table(records)
         assert await write_batch(connection, batch) == {table: len(rows) for table, rows in batch.items()}
         adapter = TOPIC_BY_NAME[topic].adapter
-        rows = [row for table in batch for row in await all_rows(connection, BY_NAME[table])]
+        whole = set(batch) - {SITE_CLASS_LOAD.name}
+        rows = [row for table in whole for row in await all_rows(connection, BY_NAME[table])]
+        parts = await all_rows(connection, SITE_CLASS_LOAD)
+        for row in rows:
+            if row.get("kind") == "load":
+                row["classes"] = [each for each in parts if each["window_start"] == row["window_start"]]
         read = [adapter.validate_json(json.dumps(row, default=in_rfc_3339)) for row in rows]
         assert sorted(read, key=Record.to_json) == sorted(records, key=Record.to_json)
 
@@ -206,6 +217,38 @@ async def test_extremes_land_and_read_back_equal(connection: Connection) -> None
     assert await write(connection, *_one(frame)) == 1
     (row,) = await all_rows(connection, BY_NAME["gpu_telemetry"])
     assert row == vars(frame)
+
+
+async def test_quantile_seconds_is_what_the_contracts_say(connection: Connection) -> None:
+    rng = random.Random(4)
+    for _ in range(50):
+        counts = [rng.choice([0, 0, 1, 7, 300]) for _ in range(BUCKETS)]
+        ratio = rng.choice([0.0, 0.01, 0.5, 0.99, 1.0])
+        ((found,),) = await fetch(connection, "SELECT quantile_seconds(%s::bigint[], %s)", counts, ratio)
+        assert found == pytest.approx(quantile_seconds(counts, ratio), rel=1e-9)
+    ((bounds,),) = await fetch(connection, "SELECT latency_bounds_seconds()")
+    assert tuple(bounds) == pytest.approx(LATENCY_BOUNDS_SECONDS, rel=1e-12)
+
+
+async def test_descriptions_are_written_when_they_are_new_or_changed(connection: Connection) -> None:
+    fleet_file = load_fleet_file(DEMO_FLEET_FILE)
+    sites = len(list(fleet_file.sites()))
+    first, later, last = (datetime(2026, 11, day, tzinfo=UTC) for day in (1, 2, 3))
+    new = await write_descriptions(connection, described(fleet_file, first, "live"))
+    assert new == {"sites": sites, "service_classes": len(fleet_file.service_classes)}
+    assert await write_descriptions(connection, described(fleet_file, later, "live")) == dict.fromkeys(new, 0)
+    rows = described(fleet_file, last, "live")
+    place = BY_NAME["sites"].columns.index("pue")
+    rows["sites"][0] = (*rows["sites"][0][:place], 2.5, *rows["sites"][0][place + 1 :])
+    assert await write_descriptions(connection, rows) == {"sites": 1, "service_classes": 0}
+    spans = await fetch(
+        connection,
+        "SELECT pue, holds_from = '-infinity', holds_until = 'infinity' FROM site_spans WHERE site_id = %s ORDER BY 2",
+        rows["sites"][0][1],
+    )
+    assert spans == [(2.5, False, True), (next(iter(fleet_file.sites()))[1].pue, True, False)]
+    # Another run is another's.
+    assert (await write_descriptions(connection, described(fleet_file, later, "other")))["sites"] == sites
 
 
 def _one(record: Record) -> tuple[str, list[Row]]:

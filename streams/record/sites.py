@@ -1,0 +1,28 @@
+"""What the fleet file says of sites and service classes, as rows: what the history's views price and judge by. Pure."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from schemas.fleet import FleetFile
+from streams.record.rows import Row
+from streams.record.tables import SERVICE_CLASSES, SITES
+
+
+def described(fleet_file: FleetFile, known_from: datetime, run_id: str) -> dict[str, list[Row]]:
+    """A row for each site and each service class, by table."""
+    sites, classes = list[Row](), list[Row]()
+    for fleet, site in fleet_file.sites():
+        values = {**vars(site), "site_id": site.id, "gpus": site.gpus, "fleet_id": fleet.id}
+        values |= {"known_from": known_from, "run_id": run_id}
+        sites.append(tuple(map(values.__getitem__, SITES.columns)))
+    for service_class in fleet_file.service_classes:
+        values = {**vars(service_class), "service_class": service_class.id}
+        values |= {"known_from": known_from, "run_id": run_id}
+        classes.append(tuple(map(values.__getitem__, SERVICE_CLASSES.columns)))
+    return {SITES.name: sites, SERVICE_CLASSES.name: classes}
+
+
+def otherwise(rows: Sequence[Row], newest: Sequence[Row]) -> list[Row]:
+    """The rows that say something else than the newest of theirs: all but the first column, `known_from`, counts."""
+    known = {row[1:] for row in newest}
+    return [row for row in rows if row[1:] not in known]
