@@ -74,6 +74,11 @@ bench-latency: $(STAMP) ## measure how late states and commands are at 10 % and 
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.latency --json build/bench/latency.json
 
+.PHONY: bench-history
+bench-history: $(STAMP) ## measure the recorder beside a bare COPY (TimescaleDB too: GRIDTIDE_TEST_TIMESCALE_DSN)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.history --json build/bench/history.json
+
 .PHONY: soak
 soak: $(STAMP) ## half an hour at 70 % of capacity: memory, lag, losses (needs Java 17, Maven)
 	@mkdir -p build/bench

@@ -1,6 +1,7 @@
 """The servers that tests run against, each started once a session, each skipped by name where it can't run."""
 
 import os
+import signal
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -54,6 +55,9 @@ def broker(request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Settings of whoever runs the tests must not reach them."""
+    """Settings of whoever runs the tests must not reach them, nor that they run in the background."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Children would inherit it, and some tests end theirs as Ctrl-C does.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith("GRIDTIDE_") and not name.startswith("GRIDTIDE_TEST_")]:
         del os.environ[name]

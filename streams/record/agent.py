@@ -1,13 +1,16 @@
 """The record stage: every topic and every dead letter into the history; the position follows the rows."""
 
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Sequence
+from functools import partial
 
 import structlog
 
 from schemas.catalog import Topic
+from schemas.envelope import Record
 from streams.engine import Batch
 from streams.record.dead_letter import dead_letter_of, dead_letter_topic
 from streams.record.history import History
+from streams.record.rows import DeadLetter
 from streams.record.sites import described
 from streams.stage import Stage
 
@@ -17,17 +20,16 @@ log = structlog.get_logger()
 def attach(stage: Stage, topics: tuple[Topic, ...], owned: frozenset[Topic]) -> None:
     """Adds agents that record `topics` and their dead letters; of `owned` ones it reports the rejects as well."""
     history = History(stage.settings.database_dsn.get_secret_value())
-    _attach_descriptions(stage, history)
     for topic in topics:
         _attach_topic(stage, topic, history, owns_rejects=topic in owned)
         _attach_dead_letters(stage, topic, history)
 
-
-def _attach_descriptions(stage: Stage, history: History) -> None:
-    async def describe() -> None:
+    async def write() -> None:
+        # One after the other: they share a connection.
         await history.describe(described(stage.fleet_file, stage.clock.now(), stage.settings.run_id))
+        await history.run()
 
-    stage.background(describe)
+    stage.background(write)
 
 
 def _attach_topic(stage: Stage, topic: Topic, history: History, *, owns_rejects: bool) -> None:
@@ -36,8 +38,7 @@ def _attach_topic(stage: Stage, topic: Topic, history: History, *, owns_rejects:
     async def record(stream: AsyncIterable[Batch]) -> None:
         async for batch in stream:
             arrived = await stage.read(intake, batch, owns_rejects=owns_rejects)
-            await history.take(each.record for each in arrived)
-            stage.mark_out(batch)
+            await _put(stage, history, batch, [each.record for each in arrived])
 
     stage.agent(topic.name, record)
 
@@ -51,7 +52,11 @@ def _attach_dead_letters(stage: Stage, topic: Topic, history: History) -> None:
             ]
             if None in letters:
                 log.warning("not a dead letter", topic=batch.topic, count=letters.count(None))
-            await history.take(letter for letter in letters if letter is not None)
-            stage.mark_out(batch)
+            await _put(stage, history, batch, [letter for letter in letters if letter is not None])
 
     stage.agent(dead_letter_topic(topic.name), record_dead_letters)
+
+
+async def _put(stage: Stage, history: History, batch: Batch, records: Sequence[Record | DeadLetter]) -> None:
+    size_bytes = sum(len(message.value or b"") for message in batch.records)
+    await history.put(records, size_bytes, partial(stage.mark_out, batch.without_records()))

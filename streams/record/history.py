@@ -1,8 +1,14 @@
-"""The history as a stage sees it: what is handed over is in when the call returns, however long that takes."""
+"""The history as a stage sees it: what is handed over goes in behind the stream's back, in order, at its own pace.
+
+While one transaction is under way, what is handed over meanwhile waits and makes the next one: so many small batches
+of many topics cost few transactions, and a large one never waits for company.
+"""
 
 import asyncio
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -18,52 +24,66 @@ Connection = psycopg.AsyncConnection[Any]
 
 log = structlog.get_logger()
 
+# As they came from the bus; the round under way holds as many at most. As Python's objects they are ten times that.
+_WAITING_BYTES = 4 * 1024 * 1024
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 
 
-class History:
-    """One connection, and one transaction at a time, into which goes all that was handed over during the one before.
+@dataclass(frozen=True, slots=True)
+class _Handed:
+    """Rows that wait, by table, with how large they were and whom to tell."""
 
-    So many small batches of many topics cost few transactions, and a large one never waits for company.
-    """
+    rows: Mapping[str, Sequence[Row]]
+    size_bytes: int
+    written: Callable[[], None]
+
+
+class History:
+    """One connection, one transaction at a time."""
 
     def __init__(self, dsn: str) -> None:
         self._dsn = dsn
         self._connection: Connection | None = None
-        self._waiting: dict[str, list[Row]] = defaultdict(list)
-        self._writing: asyncio.Task[None] | None = None
-        self._next: asyncio.Task[None] | None = None
+        self._waiting: deque[_Handed] = deque()
+        self._waiting_bytes = 0
+        self._moved = asyncio.Condition()
 
-    async def take(self, records: Iterable[Record | DeadLetter]) -> None:
-        """Returns when every record is in, each natural key once. Waits while the database does not take them."""
-        found = False
+    async def put(self, records: Iterable[Record | DeadLetter], size_bytes: int, written: Callable[[], None]) -> None:
+        """Hands records over, `size_bytes` on the bus; waits while too much is on its way.
+
+        `written` is called when they are in, each natural key once, and all that was handed over before them too.
+        """
+        rows = defaultdict[str, list[Row]](list)
         for record in records:
             for table, row in rows_of(record):
-                self._waiting[table].append(row)
-                found = True
-        if not found:
-            return
-        if self._next is None:
-            self._next = asyncio.create_task(self._write_after(self._writing))
-        await asyncio.shield(self._next)
+                rows[table].append(row)
+        async with self._moved:
+            await self._moved.wait_for(lambda: not self._waiting or self._waiting_bytes + size_bytes <= _WAITING_BYTES)
+            self._waiting.append(_Handed(rows, size_bytes, written))
+            self._waiting_bytes += size_bytes
+            self._moved.notify_all()
 
-    async def _write_after(self, before: asyncio.Task[None] | None) -> None:
-        """One transaction: waits for the one before, then writes all that is waiting."""
-        if before is not None:
-            await asyncio.wait([before])
-        self._writing, self._next = self._next, None
-        rows, self._waiting = self._waiting, defaultdict(list)
-        await self._write(rows)
+    async def run(self) -> None:
+        """Writes, transaction after transaction, until cancelled. Waits while the database does not take them."""
+        while True:
+            async with self._moved:
+                await self._moved.wait_for(lambda: bool(self._waiting))
+                handed, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
+                self._moved.notify_all()
+            rows = defaultdict[str, list[Row]](list)
+            for each in handed:
+                for table, part in each.rows.items():
+                    rows[table] += part
+            inserted = await self._patiently(partial(write_batch, rows_by_table=rows))
+            for table, count in inserted.items():
+                metrics.ROWS.labels(table).inc(count)
+            for each in handed:
+                each.written()
 
     async def describe(self, rows_by_table: Mapping[str, Sequence[Row]]) -> None:
         """Returns when the history says of sites and service classes what `rows_by_table` does, and since when."""
-        await self._patiently(lambda connection: write_descriptions(connection, rows_by_table))
-
-    async def _write(self, rows: dict[str, list[Row]]) -> None:
-        inserted = await self._patiently(lambda connection: write_batch(connection, rows))
-        for table, count in inserted.items():
-            metrics.ROWS.labels(table).inc(count)
+        await self._patiently(partial(write_descriptions, rows_by_table=rows_by_table))
 
     async def _patiently(self, write: Callable[[Connection], Awaitable[dict[str, int]]]) -> dict[str, int]:
         """Writes, and tries again for as long as it takes: a disk is cleared, a right is granted, a server comes back.

@@ -17,7 +17,7 @@ from schemas.forecast import SiteForecast
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
 from schemas.signals import CarbonSignal, EventSignal, PriceSignal
-from schemas.site import ControllerHeartbeat, LoadState, PowerState
+from schemas.site import ClassLoad, ControllerHeartbeat, LoadState, PowerState
 from schemas.telemetry import TelemetryFrame
 from streams.record.tables import (
     CLOCK_ANCHORS,
@@ -66,9 +66,9 @@ def rows_of(record: Record | DeadLetter) -> Iterator[tuple[str, Row]]:
     """
     yield row_of(record)
     if isinstance(record, LoadState):
-        for part in record.classes:
-            values = vars(record) | vars(part)
-            yield SITE_CLASS_LOAD.name, tuple(map(values.__getitem__, SITE_CLASS_LOAD.columns))
+        whole = vars(record)
+        for part in map(vars, record.classes):
+            yield SITE_CLASS_LOAD.name, tuple([(part if own else whole)[column] for column, own in _PART_COLUMNS])
 
 
 def row_of(record: Record | DeadLetter) -> tuple[str, Row]:
@@ -88,6 +88,10 @@ def row_of(record: Record | DeadLetter) -> tuple[str, Row]:
         if values[place] is not None:
             values[place] = convert(values[place])
     return name, tuple(values)
+
+
+# The columns of a class's row: the class's own, or the whole state's.
+_PART_COLUMNS: Final = [(column, column in ClassLoad.model_fields) for column in SITE_CLASS_LOAD.columns]
 
 
 def _text(value: str) -> str:

@@ -83,7 +83,7 @@ async def write(connection: psycopg.AsyncConnection[Any], table: str, rows: Sequ
         async with connection.transaction():
             try:
                 async with connection.transaction():
-                    await _copy(connection, sql.Identifier(SCHEMA, table), known, rows)
+                    await copy_rows(connection, table, rows)
             except UniqueViolation:
                 return await _write_what_is_new(connection, known, rows)
             return len(rows)
@@ -106,6 +106,16 @@ async def _write_what_is_new(connection: psycopg.AsyncConnection[Any], table: Ta
     inserted = await connection.execute(sql.SQL(insert).format(**names))
     await connection.execute(sql.SQL("DROP TABLE {staging}").format(**names))  # the transaction may have more to write
     return inserted.rowcount
+
+
+async def copy_rows(connection: psycopg.AsyncConnection[Any], table: str, rows: Sequence[Row]) -> None:
+    """Copy rows, made by `row_of`, into one table, in binary form.
+
+    Raises:
+        psycopg.errors.UniqueViolation: a key is there already, or stands twice in `rows`; nothing was written.
+        KeyError: there is no such table.
+    """
+    await _copy(connection, sql.Identifier(SCHEMA, table), BY_NAME[table], rows)
 
 
 async def _copy(
