@@ -4,12 +4,10 @@ import asyncio
 import json
 import os
 import sys
-import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from enum import StrEnum
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Literal, ParamSpec
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import typer
@@ -17,18 +15,16 @@ from rich.console import Console
 
 from infra.bus import create_topics
 from infra.clock import FollowedClock
-from infra.database import DatabaseConfigurationError, DatabaseUnavailableError
-from infra.embedded.errors import EmbeddedError
 from infra.log import configure_logging
-from infra.migrate import MigrationError
 from infra.migrate import migrate as apply_migrations
 from infra.migrate import status as migration_status
 from infra.settings import DEMO_FLEET_FILE, ConfigurationError, Settings, load_fleet_file, load_settings
 from schemas.catalog import TOPICS
 from schemas.envelope import LIVE_RUN
-from streams.collect.cells import TraceError
 from streams.collect.inputs import ReplayInputs, load_inputs
-from streams.supervise import CONFIGURATION_EXIT, Child, GaveUpError, end_with_parent, stop_all, watch
+from streams.one_clear_line import FAULTS, one_clear_line, say
+from streams.report.command import report
+from streams.supervise import Child, stop_all, watch
 
 app = typer.Typer(
     help="Keeps fleets of AI-inference data centres in step with the electric grid.\n\n"
@@ -37,9 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-say = Console(stderr=True, highlight=False, soft_wrap=True)
-
-Arguments = ParamSpec("Arguments")
+app.add_typer(report, name="report")
 
 
 class StageName(StrEnum):
@@ -51,57 +45,12 @@ class StageName(StrEnum):
     RECORD = "record"
 
 
-# What an operator must mend: one clear line and exit code 2. Anything else is a bug, and says so with a traceback.
-_FAULTS = (
-    ConfigurationError,
-    EmbeddedError,
-    MigrationError,
-    DatabaseConfigurationError,
-    DatabaseUnavailableError,
-    TraceError,
-    GaveUpError,
-)
-
-
-def _one_clear_line(command: Callable[Arguments, None]) -> Callable[Arguments, None]:
-    @wraps(command)
-    def run(*args: Arguments.args, **options: Arguments.kwargs) -> None:
-        lifeline = os.environ.pop("GRIDTIDE_LIFELINE", None)
-        if lifeline is not None:
-            threading.Thread(target=end_with_parent, args=(int(lifeline),), daemon=True).start()
-        try:
-            command(*args, **options)
-        except BaseExceptionGroup as group:
-            known, other = group.split(_FAULTS)
-            if known is None or other is not None:
-                raise
-            _refuse(_first(known))
-        except _FAULTS as error:
-            _refuse(error)
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-
-    return run
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error = group.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
-
-
-def _refuse(why: object) -> None:
-    say.print(f"gridtide: {why}", markup=False)
-    # At once: threads and half-started clients have nothing to say any more.
-    sys.stderr.flush()
-    raise typer.Exit(CONFIGURATION_EXIT)
-
-
 def _run(main: Coroutine[Any, Any, None]) -> None:
     asyncio.run(main)
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def demo(
     duration: Annotated[float, typer.Option(help="How long to play, in seconds of real time.", min=20)] = 180.0,
     speed: Annotated[
@@ -165,7 +114,7 @@ def _inputs(
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def worker(
     stages: Annotated[
         list[StageName] | None, typer.Argument(help="aggregate, forecast, policy, record; default: all.")
@@ -218,7 +167,7 @@ def _cancel_when_told(task: asyncio.Task[None]) -> None:
 
 
 @app.command(hidden=True)
-@_one_clear_line
+@one_clear_line
 def stage(name: StageName) -> None:
     """Runs one stage in this process, unsupervised; what `worker` starts."""
     from streams.worker import run_stage  # noqa: PLC0415 - the engine takes a second to import
@@ -227,7 +176,7 @@ def stage(name: StageName) -> None:
     configure_logging(settings, name)
     try:
         _run(run_stage(name, settings))
-    except _FAULTS:
+    except FAULTS:
         raise
     except Exception:
         import structlog  # noqa: PLC0415
@@ -238,7 +187,7 @@ def stage(name: StageName) -> None:
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def controller(
     site: Annotated[str, typer.Option(help="The site to control, as the fleet file names it.")],
     actuator: Annotated[
@@ -284,7 +233,7 @@ def controller(
 
 
 @app.command("lock-out")
-@_one_clear_line
+@one_clear_line
 def lock_out(
     site: Annotated[str, typer.Argument(help="The site.")],
     lift: Annotated[bool, typer.Option("--lift", help="Gives the site back.")] = False,
@@ -301,7 +250,7 @@ def lock_out(
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def replay(
     duration: Annotated[float, typer.Option(help="How long to play, in seconds of real time.", min=1)] = 3600.0,
     speed: Annotated[float, typer.Option(help="Seconds of the run's time a real second.", min=0.1, max=600)] = 1.0,
@@ -360,7 +309,7 @@ def replay(
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def topics() -> None:
     """Creates the topics that are missing: the catalog's, their dead-letter topics, and the stages' memories."""
     from streams.topology import MEMORY_TOPICS  # noqa: PLC0415
@@ -376,7 +325,7 @@ def topics() -> None:
 
 
 @app.command()
-@_one_clear_line
+@one_clear_line
 def migrate(
     status: Annotated[bool, typer.Option("--status", help="Only say what is applied and what is not.")] = False,
 ) -> None:

@@ -1,0 +1,1 @@
+"""What the history proves of a grid event, for whoever settles it."""
