@@ -39,11 +39,12 @@ faults: $(STAMP) ## kill, stop and starve the stages on Apache Kafka, and compar
 	@$(BIN)/python -m pytest tests/faults -m "" -s --show-capture=no
 
 .PHONY: lint
-lint: $(STAMP) ## style, types, import rules, contracts
+lint: $(STAMP) ## style, types, import rules, migrations, contracts
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/squawk infra/sql/*.sql
 	@$(BIN)/python -m schemas.publish --check
 
 .PHONY: format

@@ -34,6 +34,14 @@ class Settings(BaseSettings):
     database_dsn: SecretStr = Field(
         SecretStr("postgresql://gridtide@127.0.0.1:5432/gridtide"), description="PostgreSQL or TimescaleDB"
     )
+    # Excluded: a stage has the one that is in its address, and needs no other.
+    recorder_password: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, exclude=True, description="`gridtide migrate` gives the role gridtide_recorder a login with it"
+    )
+    analyst_password: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, exclude=True, description="`gridtide migrate` gives the role gridtide_analyst a login with it"
+    )
+    record_telemetry: bool = Field(default=True, description="whether raw GPU telemetry goes into the history")
     fleet_file: Path = Field(DEMO_FLEET_FILE, description="fleets, sites, pools, service classes, limits (TOML)")
     run_id: RunId = Field(LIVE_RUN, description="`live`, or the name of a replay whose topics are prefixed with it")
 
@@ -75,9 +83,14 @@ class Settings(BaseSettings):
         return ",".join(hosts)
 
     def as_environment(self) -> dict[str, str]:
-        """The variables, secrets included, that give another process what is set here; defaults are left out."""
+        """The variables, secrets included, that give another process what is set here; defaults are left out.
+
+        So are the roles' passwords, which only `gridtide migrate` needs.
+        """
         written = {}
         for name in sorted(self.model_fields_set):
+            if type(self).model_fields[name].exclude:
+                continue
             value = getattr(self, name)
             if value is not None:
                 shown = value.get_secret_value() if isinstance(value, SecretStr) else value

@@ -18,6 +18,7 @@ from infra.clock import FollowedClock
 from infra.log import configure_logging
 from infra.migrate import migrate as apply_migrations
 from infra.migrate import status as migration_status
+from infra.roles import let_in, passwords_of
 from infra.settings import DEMO_FLEET_FILE, ConfigurationError, Settings, load_fleet_file, load_settings
 from schemas.catalog import TOPICS
 from schemas.envelope import LIVE_RUN
@@ -329,8 +330,12 @@ def topics() -> None:
 def migrate(
     status: Annotated[bool, typer.Option("--status", help="Only say what is applied and what is not.")] = False,
 ) -> None:
-    """Brings the database up to date."""
-    dsn = load_settings().database_dsn.get_secret_value()
+    """Brings the database up to date, and gives its roles the logins whose passwords are set.
+
+    GRIDTIDE_RECORDER_PASSWORD is that of gridtide_recorder, GRIDTIDE_ANALYST_PASSWORD that of gridtide_analyst.
+    """
+    settings = load_settings()
+    dsn = settings.database_dsn.get_secret_value()
     if status:
         for each in migration_status(dsn):
             applied = f"applied {each.applied_at:%Y-%m-%d %H:%M} UTC" if each.applied_at else "not applied"
@@ -338,6 +343,10 @@ def migrate(
         return
     applied_now = apply_migrations(dsn)
     say.print("\n".join(applied_now) if applied_now else "the database is up to date")
+    passwords = passwords_of(settings)
+    let_in(dsn, passwords)
+    for role in passwords:
+        say.print(f"{role} may log in")
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ STAGES: dict[str, StageFlow] = {
         attach=lambda stage: policy.attach(stage, STAGES["policy"].reads, STAGES["policy"].owns_rejects),
     ),
     "record": StageFlow(
-        reads=TOPICS,
+        reads=TOPICS,  # raw telemetry only where GRIDTIDE_RECORD_TELEMETRY says so
         writes=(),
         owns_rejects=frozenset({FLEET_PLANS, SITE_COMMANDS, CLOCK}),
         memory=None,

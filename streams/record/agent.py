@@ -5,7 +5,7 @@ from functools import partial
 
 import structlog
 
-from schemas.catalog import Topic
+from schemas.catalog import GPU_TELEMETRY, Topic
 from schemas.envelope import Record
 from streams.engine import Batch
 from streams.record.dead_letter import dead_letter_of, dead_letter_topic
@@ -18,10 +18,15 @@ log = structlog.get_logger()
 
 
 def attach(stage: Stage, topics: tuple[Topic, ...], owned: frozenset[Topic]) -> None:
-    """Adds agents that record `topics` and their dead letters; of `owned` ones it reports the rejects as well."""
+    """Adds agents that record `topics` and their dead letters; of `owned` ones it reports the rejects as well.
+
+    Of raw telemetry only the dead letters, where the settings say so.
+    """
     history = History(stage.settings.database_dsn.get_secret_value())
     for topic in topics:
-        _attach_topic(stage, topic, history, owns_rejects=topic in owned)
+        # By far the most of the volume, and the states have its sums: an installation may go without.
+        if topic != GPU_TELEMETRY or stage.settings.record_telemetry:
+            _attach_topic(stage, topic, history, owns_rejects=topic in owned)
         _attach_dead_letters(stage, topic, history)
 
     async def write() -> None:

@@ -25,6 +25,7 @@ def resolved_services() -> dict[str, str]:
     else:
         pytest.skip("neither `docker compose` nor docker-compose is installed")
     settings = {"GRIDTIDE_DB_PASSWORD": "p w/#@", "GRIDTIDE_GRAFANA_PASSWORD": "x"}
+    settings |= {"GRIDTIDE_RECORDER_PASSWORD": "adds-rows", "GRIDTIDE_ANALYST_PASSWORD": "reads-rows"}
     settings["COMPOSE_PROFILES"] = "controller,replay"
     shown = subprocess.run(
         [*command, "-f", str(ROOT / "docker-compose.yml"), "config"],
@@ -73,3 +74,17 @@ def test_workers_wait_for_setup() -> None:
     services = resolved_services()
     for stage in ("aggregate", "forecast", "policy", "record"):
         assert "condition: service_completed_successfully" in services[stage], stage
+
+
+def test_each_service_has_the_password_of_its_role_alone() -> None:
+    services = resolved_services()
+    having = {
+        password: {name for name, text in services.items() if password in text}
+        for password in ("p w/#@", "adds-rows", "reads-rows")
+    }
+    assert having == {
+        "p w/#@": {"timescaledb", "setup"},
+        "adds-rows": {"setup", "record"},
+        "reads-rows": {"setup", "grafana"},
+    }
+    assert "postgresql://gridtide_recorder@" in services["record"]

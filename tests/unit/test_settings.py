@@ -21,6 +21,7 @@ WRONG = {
     "SECURITY_PROTOCOL": ("TLS", "'SSL'"),
     "SASL_MECHANISM": ("GSSAPI", "'PLAIN'"),
     "SINGLE_RECORD_BATCHES": ("perhaps", "boolean"),
+    "RECORDER_PASSWORD": ("", "at least 1"),
     "BOOTSTRAP_SERVERS": ("kafka-1:9092,kafka-2", "must be host:port[,host:port]"),
 }
 
@@ -157,3 +158,9 @@ def test_as_environment_gives_another_process_the_same_settings(monkeypatch: pyt
     for name, value in written.items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
+
+
+def test_as_environment_gives_nobody_the_passwords_of_roles() -> None:
+    settings = Settings(recorder_password=SecretStr("adds-rows"), analyst_password=SecretStr("reads-rows"))
+    assert settings.as_environment() == {}
+    assert "rows" not in repr(settings)
