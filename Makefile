@@ -80,6 +80,11 @@ bench-history: $(STAMP) ## measure the recorder beside a bare COPY (TimescaleDB 
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.history --json build/bench/history.json
 
+.PHONY: bench-dashboards
+bench-dashboards: $(STAMP) ## measure how fast the history answers (needs GRIDTIDE_TEST_TIMESCALE_DSN)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.dashboards --json build/bench/dashboards.json
+
 .PHONY: soak
 soak: $(STAMP) ## half an hour at 70 % of capacity: memory, lag, losses (needs Java 17, Maven)
 	@mkdir -p build/bench

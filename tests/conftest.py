@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import uuid4
 
 import psycopg
@@ -13,7 +14,7 @@ from psycopg.conninfo import make_conninfo
 from infra.embedded.broker import EmbeddedBroker
 from infra.embedded.postgres import EmbeddedPostgres
 from infra.kafka.local import LocalKafka
-from tests.stream.containers import container_broker, why_no_containers
+from tests.stream.containers import container_broker, container_timescale, timescale_image, why_no_containers
 
 
 @pytest.fixture(scope="session")
@@ -26,10 +27,44 @@ def postgres_dsn() -> Iterator[str]:
 @pytest.fixture
 def database_dsn(postgres_dsn: str) -> Iterator[str]:
     """The address of a database that is this test's alone, empty."""
+    with _database(postgres_dsn) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session", params=["embedded", "timescale", "container"])
+def any_postgres_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of each server that the history must work on; new databases have TimescaleDB where it has it.
+
+    `timescale` is whatever server GRIDTIDE_TEST_TIMESCALE_DSN names, of either edition, where databases can be made.
+    """
+    if request.param == "embedded":
+        yield request.getfixturevalue("postgres_dsn")
+    elif request.param == "timescale":
+        dsn = os.environ.get("GRIDTIDE_TEST_TIMESCALE_DSN")
+        if not dsn:
+            pytest.skip("TimescaleDB: GRIDTIDE_TEST_TIMESCALE_DSN is not set")
+        yield dsn
+    else:
+        missing = why_no_containers(timescale_image())
+        if missing:
+            pytest.skip(f"testcontainers: {missing}")
+        with container_timescale() as dsn:
+            yield dsn
+
+
+@pytest.fixture
+def any_database_dsn(any_postgres_dsn: str) -> Iterator[str]:
+    """The address of a database that is this test's alone, empty, on each server that the history must work on."""
+    with _database(any_postgres_dsn) as dsn:
+        yield dsn
+
+
+@contextmanager
+def _database(server_dsn: str) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
-    with psycopg.connect(postgres_dsn, autocommit=True) as connection:
+    with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        yield make_conninfo(postgres_dsn, dbname=name)
+        yield make_conninfo(server_dsn, dbname=name)
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 

@@ -1,4 +1,4 @@
-"""The history on a real PostgreSQL: migrated once whoever asks, each natural key in once, every record whole."""
+"""The history on real servers: migrated once whoever asks, each natural key in once, every record whole."""
 
 import asyncio
 import json
@@ -42,9 +42,9 @@ LETTER = DeadLetter(
 
 
 @pytest.fixture
-def migrated_dsn(database_dsn: str) -> str:
-    migrate(database_dsn)
-    return database_dsn
+def migrated_dsn(any_database_dsn: str) -> str:
+    migrate(any_database_dsn)
+    return any_database_dsn
 
 
 @pytest.fixture
@@ -76,19 +76,19 @@ def by_table(records: Sequence[Record | DeadLetter]) -> dict[str, list[Row]]:
     return tables
 
 
-def test_migrate_twice_is_a_no_op(database_dsn: str) -> None:
+def test_migrate_twice_is_a_no_op(any_database_dsn: str) -> None:
     names = [one.name for one in available_migrations()]
-    assert [(one.name, one.applied_at) for one in status(database_dsn)] == [(name, None) for name in names]
-    assert migrate(database_dsn) == names
-    before = status(database_dsn)
-    assert migrate(database_dsn) == []
-    assert status(database_dsn) == before
+    assert [(one.name, one.applied_at) for one in status(any_database_dsn)] == [(name, None) for name in names]
+    assert migrate(any_database_dsn) == names
+    before = status(any_database_dsn)
+    assert migrate(any_database_dsn) == []
+    assert status(any_database_dsn) == before
     assert [one.name for one in before if one.applied_at is not None and one.known] == names
 
 
-def test_migrate_by_four_at_once_applies_once(database_dsn: str) -> None:
+def test_migrate_by_four_at_once_applies_once(any_database_dsn: str) -> None:
     with ThreadPoolExecutor(4) as pool:
-        applied = list(pool.map(migrate, [database_dsn] * 4))
+        applied = list(pool.map(migrate, [any_database_dsn] * 4))
     assert sorted(applied, key=len) == [[], [], [], [one.name for one in available_migrations()]]
 
 
@@ -102,20 +102,20 @@ def test_migrate_refuses_an_edited_file(migrated_dsn: str, monkeypatch: pytest.M
 
 
 def test_migrate_undoes_a_file_that_fails_and_keeps_those_before(
-    database_dsn: str, monkeypatch: pytest.MonkeyPatch
+    any_database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     good, bad = migration("0001_a.sql", b"CREATE TABLE a ();"), migration("0002_b.sql", b"CREATE TABLE b (); OOPS;")
     monkeypatch.setattr(migrate_module, "available_migrations", lambda: [good, bad])
     with pytest.raises(MigrationError, match=r'^0002_b\.sql: syntax error at or near "OOPS" \(SQLSTATE 42601\)$'):
-        migrate(database_dsn)
-    with psycopg.connect(database_dsn) as plain:
+        migrate(any_database_dsn)
+    with psycopg.connect(any_database_dsn) as plain:
         assert plain.execute(
             "SELECT to_regclass('gridtide.a') IS NULL, to_regclass('gridtide.b') IS NULL"
         ).fetchone() == (
             False,
             True,
         )
-    assert [one.applied_at is not None for one in status(database_dsn)] == [True, False]
+    assert [one.applied_at is not None for one in status(any_database_dsn)] == [True, False]
 
 
 def test_migrate_up_to_date_needs_no_right_to_change_anything(migrated_dsn: str) -> None:
@@ -123,9 +123,9 @@ def test_migrate_up_to_date_needs_no_right_to_change_anything(migrated_dsn: str)
     assert migrate(read_only) == []
 
 
-def test_migrate_refuses_a_database_that_cannot_hold_every_name(postgres_dsn: str, database_dsn: str) -> None:
-    name = psycopg.conninfo.conninfo_to_dict(database_dsn)["dbname"]
-    with psycopg.connect(postgres_dsn, autocommit=True) as server:
+def test_migrate_refuses_a_database_that_cannot_hold_every_name(any_postgres_dsn: str, any_database_dsn: str) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(any_database_dsn)["dbname"]
+    with psycopg.connect(any_postgres_dsn, autocommit=True) as server:
         server.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(str(name))))
         server.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE template0 ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C'").format(
@@ -133,7 +133,7 @@ def test_migrate_refuses_a_database_that_cannot_hold_every_name(postgres_dsn: st
             )
         )
     with pytest.raises(MigrationError, match="encoding is LATIN1"):
-        migrate(database_dsn)
+        migrate(any_database_dsn)
 
 
 async def test_columns_are_those_of_rows(connection: Connection) -> None:
@@ -317,11 +317,11 @@ async def test_a_connection_that_was_cut_is_worth_another_try(migrated_dsn: str,
         assert await write(other, "command_acks", acks(1)) == 1
 
 
-async def test_missing_tables_and_permissions_are_for_a_person_to_mend(database_dsn: str) -> None:
-    async with await connect(database_dsn) as connection:
+async def test_missing_tables_and_permissions_are_for_a_person_to_mend(any_database_dsn: str) -> None:
+    async with await connect(any_database_dsn) as connection:
         with pytest.raises(DatabaseConfigurationError, match='schema "gridtide" does not exist'):
             await write(connection, "command_acks", acks(1))
-        migrate(database_dsn)
+        migrate(any_database_dsn)
         await connection.execute("SET default_transaction_read_only = on")
         with pytest.raises(DatabaseUnavailableError, match="SQLSTATE 25006"):
             await write(connection, "command_acks", acks(1))

@@ -1,13 +1,16 @@
-"""Apache Kafka through testcontainers, where a Docker engine answers and has, or can pull, the image."""
+"""Kafka and TimescaleDB through testcontainers, where a Docker engine answers and has, or can pull, the image."""
 
 import gc
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from time import monotonic
+from pathlib import Path
+from time import monotonic, sleep
 
 import docker
+import psycopg
 from testcontainers.core.container import DockerContainer
 
 from infra.embedded.process import free_port
@@ -16,11 +19,20 @@ from infra.kafka.local import answers, kafka_version
 _START_SECONDS = 90.0
 _OPEN_FILES = 16384
 KAFKA_IMAGE = f"apache/kafka:{kafka_version()}"
+_COMPOSE_FILE = Path(__file__).parents[2] / "docker-compose.yml"
 
 
 @cache
-def why_no_containers() -> str | None:
-    """What is missing for containers here; None if nothing is."""
+def timescale_image() -> str:
+    """The image that docker-compose.yml runs."""
+    found = re.search(r"image: (timescale/timescaledb:\S+)", _COMPOSE_FILE.read_text(encoding="utf-8"))
+    assert found is not None, "docker-compose.yml names no timescale/timescaledb"
+    return found[1]
+
+
+@cache
+def why_no_containers(image: str = KAFKA_IMAGE) -> str | None:
+    """What is missing for a container of `image` here; None if nothing is."""
     client = _client()
     if client is None:
         # A client that could not be made leaves its socket to the collector, which must not speak up in some test.
@@ -29,12 +41,12 @@ def why_no_containers() -> str | None:
             gc.collect()
         return "no Docker engine answers"
     try:
-        client.images.get(KAFKA_IMAGE)
+        client.images.get(image)
     except docker.errors.ImageNotFound:
         try:
-            client.images.pull(KAFKA_IMAGE)
+            client.images.pull(image)
         except docker.errors.DockerException:
-            return f"the image {KAFKA_IMAGE} can't be pulled"
+            return f"the image {image} can't be pulled"
     finally:
         client.close()
     return None
@@ -79,3 +91,29 @@ def container_broker() -> Iterator[str]:
                 stdout, stderr = container.get_logs()
                 raise RuntimeError(f"Kafka did not start in its container: {(stdout + stderr)[-500:]!r}")
         yield servers
+
+
+@contextmanager
+def container_timescale() -> Iterator[str]:
+    """The address of a TimescaleDB, community edition, in a container that lasts for the context."""
+    port, password = free_port(), "gridtide"
+    container = DockerContainer(timescale_image()).with_bind_ports(5432, port)
+    container.with_env("POSTGRES_PASSWORD", password).with_env("TIMESCALEDB_TELEMETRY", "off")
+    dsn = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
+    with container:
+        deadline = monotonic() + _START_SECONDS
+        # The server that runs while the image sets up its database does not listen on TCP.
+        while not _lets_in(dsn):
+            if monotonic() > deadline:
+                stdout, stderr = container.get_logs()
+                raise RuntimeError(f"TimescaleDB did not start in its container: {(stdout + stderr)[-500:]!r}")
+            sleep(0.2)
+        yield dsn
+
+
+def _lets_in(dsn: str) -> bool:
+    try:
+        psycopg.connect(dsn, connect_timeout=2).close()
+    except psycopg.OperationalError:
+        return False
+    return True
