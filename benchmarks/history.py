@@ -43,6 +43,7 @@ from schemas.envelope import Record
 from streams.record.history import History
 from streams.record.rows import Row, rows_of
 from streams.record.writer import copy_rows
+from streams.worker import spare_the_collector
 
 _TIMESCALE = "GRIDTIDE_TEST_TIMESCALE_DSN"
 _COPY_ROWS = 10_000
@@ -216,6 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such table to fill: {', '.join(sorted(unknown))}")
     console = Console(highlight=False)
     measured: list[Measured] = []
+    spare_the_collector()  # as the stage does
     try:
         with _servers() as servers, Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
             task = bar.add_task("writing", total=len(servers) * len(tables) * 3 * (options.rounds + 1))

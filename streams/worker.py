@@ -35,7 +35,7 @@ async def run_stage(name: str, settings: Settings) -> None:
     """
     fleet_file = load_fleet_file(settings.fleet_file)
     await check_before_start([name], settings)
-    _spare_the_collector()
+    spare_the_collector()
     serve_metrics(settings.metrics_port)
     followed = FollowedClock(settings)
     stage = build(name, settings, await followed.start(), fleet_file)
@@ -66,7 +66,7 @@ async def _check_database(settings: Settings) -> None:
             raise ConfigurationError(f"the database lacks migration {migration.name}: run `gridtide migrate`")
 
 
-def _spare_the_collector() -> None:
+def spare_the_collector() -> None:
     """Records make many lists and no circles: looking for circles among them, and all modules, is time lost."""
     gc.collect()
     gc.freeze()

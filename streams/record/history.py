@@ -25,7 +25,7 @@ Connection = psycopg.AsyncConnection[Any]
 log = structlog.get_logger()
 
 # As they came from the bus; the round under way holds as many at most. As Python's objects they are ten times that.
-_WAITING_BYTES = 4 * 1024 * 1024
+WAITING_BYTES = 4 * 1024 * 1024
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
 
@@ -48,18 +48,22 @@ class History:
         self._waiting: deque[_Handed] = deque()
         self._waiting_bytes = 0
         self._moved = asyncio.Condition()
+        # Where the last transaction met keys again. After a restart the tail of a topic is read once more, all of it.
+        self._repeating: set[str] = set()
 
     async def put(self, records: Iterable[Record | DeadLetter], size_bytes: int, written: Callable[[], None]) -> None:
         """Hands records over, `size_bytes` on the bus; waits while too much is on its way.
 
         `written` is called when they are in, each natural key once, and all that was handed over before them too.
         """
+        # The transaction under way goes first: records become rows while the server is at work, not before.
+        await asyncio.sleep(0)
         rows = defaultdict[str, list[Row]](list)
         for record in records:
             for table, row in rows_of(record):
                 rows[table].append(row)
         async with self._moved:
-            await self._moved.wait_for(lambda: not self._waiting or self._waiting_bytes + size_bytes <= _WAITING_BYTES)
+            await self._moved.wait_for(lambda: not self._waiting or self._waiting_bytes + size_bytes <= WAITING_BYTES)
             self._waiting.append(_Handed(rows, size_bytes, written))
             self._waiting_bytes += size_bytes
             self._moved.notify_all()
@@ -75,7 +79,8 @@ class History:
             for each in handed:
                 for table, part in each.rows.items():
                     rows[table] += part
-            inserted = await self._patiently(partial(write_batch, rows_by_table=rows))
+            inserted = await self._patiently(partial(write_batch, rows_by_table=rows, repeating=self._repeating))
+            self._repeating = {table for table, count in inserted.items() if count < len(rows[table])}
             for table, count in inserted.items():
                 metrics.ROWS.labels(table).inc(count)
             for each in handed:

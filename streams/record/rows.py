@@ -5,9 +5,10 @@ times as they are, lists of names and of readings as arrays, nested values as JS
 topic's natural key, which is the table's primary key.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from schemas.clock import ClockAnchor
@@ -58,17 +59,18 @@ class DeadLetter:
     message: bytes | None
 
 
-def rows_of(record: Record | DeadLetter) -> Iterator[tuple[str, Row]]:
+def rows_of(record: Record | DeadLetter) -> list[tuple[str, Row]]:
     """All rows that a record comes to: its own (`row_of`), and for a load state one a service class.
 
     Raises:
         TypeError: no table holds records of this type.
     """
-    yield row_of(record)
-    if isinstance(record, LoadState):
-        whole = vars(record)
-        for part in map(vars, record.classes):
-            yield SITE_CLASS_LOAD.name, tuple([(part if own else whole)[column] for column, own in _PART_COLUMNS])
+    own = row_of(record)
+    if not isinstance(record, LoadState):
+        return [own]
+    whole = vars(record)
+    shared = dict(zip(_SHARED, _shared_of(whole), strict=True))
+    return [own, *((SITE_CLASS_LOAD.name, _part_of(shared | vars(part))) for part in record.classes)]
 
 
 def row_of(record: Record | DeadLetter) -> tuple[str, Row]:
@@ -82,16 +84,21 @@ def row_of(record: Record | DeadLetter) -> tuple[str, Row]:
     layout = _LAYOUT_OF.get(type(record))
     if layout is None:
         raise TypeError(f"no table holds a {type(record).__name__}")
-    name, columns, conversions = layout
-    values = list(map(vars(record).get, columns))
-    for place, convert in conversions:
+    fields = vars(record)
+    row = layout.values_of(layout.absent | fields if layout.absent else fields)
+    if not layout.conversions:
+        return layout.table, row
+    values = list(row)
+    for place, convert in layout.conversions:
         if values[place] is not None:
             values[place] = convert(values[place])
-    return name, tuple(values)
+    return layout.table, tuple(values)
 
 
-# The columns of a class's row: the class's own, or the whole state's.
-_PART_COLUMNS: Final = [(column, column in ClassLoad.model_fields) for column in SITE_CLASS_LOAD.columns]
+# A class's row has its own values, and those that it shares with the whole state.
+_SHARED: Final = [column for column in SITE_CLASS_LOAD.columns if column not in ClassLoad.model_fields]
+_shared_of: Final = itemgetter(*_SHARED)
+_part_of: Final = itemgetter(*SITE_CLASS_LOAD.columns)
 
 
 def _text(value: str) -> str:
@@ -104,7 +111,7 @@ def _json(value: Value | Sequence[Value]) -> str:
     return f"[{','.join([item.model_dump_json() for item in value])}]"
 
 
-TABLE_OF: Final[Mapping[type, Table]] = {
+TABLE_OF: Final[Mapping[type[Record | DeadLetter], Table]] = {
     TelemetryFrame: GPU_TELEMETRY,
     RequestRates: INFERENCE_REQUESTS,
     PriceSignal: GRID_SIGNALS,
@@ -124,12 +131,26 @@ TABLE_OF: Final[Mapping[type, Table]] = {
 }
 
 
-def _layout(kind: type, table: Table) -> tuple[str, tuple[str, ...], list[tuple[int, Callable[[Any], Any]]]]:
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What `row_of` needs of a type at hand."""
+
+    table: str
+    absent: dict[str, None]  # columns of the table that the type has no field for
+    values_of: Callable[[Mapping[str, Any]], Row]
+    conversions: Sequence[tuple[int, Callable[[Any], Any]]]
+
+
+def _layout(kind: type[Record | DeadLetter], table: Table) -> _Layout:
     # PostgreSQL holds no NUL in text. Records have none, by their contracts; a dead letter may quote anything.
     conversions = {"text": _text} if kind is DeadLetter else {"jsonb": _json}
-    places = enumerate(table.types.values())
-    return table.name, table.columns, [(place, conversions[type_]) for place, type_ in places if type_ in conversions]
+    fields = kind.model_fields if issubclass(kind, Record) else kind.__annotations__
+    return _Layout(
+        table.name,
+        {column: None for column in table.columns if column not in fields},
+        itemgetter(*table.columns),
+        [(place, conversions[type_]) for place, type_ in enumerate(table.types.values()) if type_ in conversions],
+    )
 
 
-# What `row_of` needs of each type at hand: table, columns, and which places of the row are converted, and how.
 _LAYOUT_OF: Final = {kind: _layout(kind, table) for kind, table in TABLE_OF.items()}

@@ -6,7 +6,7 @@ batch goes into a staging table, and from there what is new.
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -25,9 +25,13 @@ _STAGING: Final = "gridtide_staging"
 
 
 async def write_batch(
-    connection: psycopg.AsyncConnection[Any], rows_by_table: Mapping[str, Sequence[Row]]
+    connection: psycopg.AsyncConnection[Any],
+    rows_by_table: Mapping[str, Sequence[Row]],
+    repeating: Collection[str] = (),
 ) -> dict[str, int]:
     """Write rows of several tables in one transaction; return how many of each were new.
+
+    For the tables in `repeating` some keys are expected to be there, and the attempt to do without is left out.
 
     Raises:
         DatabaseUnavailableError: try again on a new connection. Should it have broken during the commit, the rows may
@@ -38,7 +42,10 @@ async def write_batch(
     with faults_told_apart():
         async with connection.transaction():
             # In one order for all, so that two workers with the same rows wait for each other and don't deadlock.
-            return {table: await write(connection, table, rows_by_table[table]) for table in sorted(rows_by_table)}
+            return {
+                table: await write(connection, table, rows_by_table[table], repeating=table in repeating)
+                for table in sorted(rows_by_table)
+            }
 
 
 async def write_descriptions(
@@ -67,7 +74,9 @@ async def write_descriptions(
     return await write_batch(connection, changed)
 
 
-async def write(connection: psycopg.AsyncConnection[Any], table: str, rows: Sequence[Row]) -> int:
+async def write(
+    connection: psycopg.AsyncConnection[Any], table: str, rows: Sequence[Row], *, repeating: bool = False
+) -> int:
     """Write rows, made by `row_of`, to one table, and return how many of them were new.
 
     A row whose key the table has already changes nothing, neither does one whose key stood before it in `rows`.
@@ -81,6 +90,8 @@ async def write(connection: psycopg.AsyncConnection[Any], table: str, rows: Sequ
         return 0
     with faults_told_apart():
         async with connection.transaction():
+            if repeating:
+                return await _write_what_is_new(connection, known, rows)
             try:
                 async with connection.transaction():
                     await copy_rows(connection, table, rows)

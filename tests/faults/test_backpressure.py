@@ -16,6 +16,7 @@ from infra.migrate import migrate
 from schemas.catalog import GPU_TELEMETRY, MAX_MESSAGE_BYTES, SITE_STATE
 from schemas.telemetry import TelemetryFrame
 from streams.engine import BUFFERED_BATCHES
+from streams.record.history import WAITING_BYTES
 from tests.faults.drill import Broker, states_out
 from tests.faults.flow import sites, whole_window
 from tests.stream.rig import PARTITIONS, Rig, rig_on
@@ -23,7 +24,7 @@ from tests.stream.rig import PARTITIONS, Rig, rig_on
 pytestmark = [pytest.mark.broker, pytest.mark.database, pytest.mark.drill]
 
 GPUS = 256
-FRAMES = 12_000
+FRAMES = 18_000
 POLL_RECORDS = 100  # GRIDTIDE_MAX_POLL_RECORDS
 MEBIBYTE = 2**20
 
@@ -116,10 +117,12 @@ async def test_recorder_shut_out_of_its_table_holds_its_buffers_and_no_more(
         with _locked(database_dsn, "gpu_telemetry"):
             backlog_bytes = await _fill(rig, starts_at, range(warm, FRAMES))
             # Raw: what the agent's stream buffers, what the client has fetched ahead of each partition, the batch in
-            # hand; and that batch once more as records and as rows, where a number of eight digits is an object.
+            # hand. As rows, where a number of eight digits is an object and its place in a list: what waits for the
+            # next transaction, what is in this one, and the batch in hand, that as records too.
             batches = BUFFERED_BATCHES + 1 + PARTITIONS
             fetched_ahead = PARTITIONS * MAX_MESSAGE_BYTES
-            bound_bytes = batches * POLL_RECORDS * frame_bytes + fetched_ahead + 10 * POLL_RECORDS * frame_bytes
+            in_hand = POLL_RECORDS * frame_bytes
+            bound_bytes = batches * in_hand + fetched_ahead + 10 * in_hand + 5 * 2 * WAITING_BYTES
             assert backlog_bytes > 2 * bound_bytes, "more than may be buffered"
             (aggregate,) = rig.start("aggregate")
             windows = len(sites()) * (FRAMES // len(sites()) // 10 - 2)

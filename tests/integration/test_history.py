@@ -265,9 +265,10 @@ async def test_the_same_batch_twice_inserts_nothing_more(connection: Connection)
     assert {table: await all_rows(connection, BY_NAME[table]) for table in batch} == before
 
 
-async def test_a_mixed_batch_inserts_only_what_is_new(connection: Connection) -> None:
-    assert await write(connection, "command_acks", acks(1, 2, 3)) == 3
-    assert await write(connection, "command_acks", acks(2, 3, 4, 5)) == 2
+@pytest.mark.parametrize("repeating", [False, True], ids=["as if new", "as expected"])
+async def test_a_mixed_batch_inserts_only_what_is_new(connection: Connection, repeating: bool) -> None:
+    assert await write(connection, "command_acks", acks(1, 2, 3), repeating=repeating) == 3
+    assert await write(connection, "command_acks", acks(2, 3, 4, 5), repeating=repeating) == 2
     assert {row["sequence"] for row in await all_rows(connection, BY_NAME["command_acks"])} == {1, 2, 3, 4, 5}
 
 

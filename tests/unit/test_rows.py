@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
-from pydantic import BaseModel
 
 from schemas import catalog
 from schemas.catalog import TOPICS, Topic
@@ -28,9 +27,9 @@ LETTER = DeadLetter(
 )
 
 
-def models_of(topic: Topic) -> list[type[BaseModel]]:
+def models_of(topic: Topic) -> list[type[Record]]:
     """Return the record types that may stand on a topic: one, or those of a union told apart by `kind`."""
-    if isinstance(topic.model, type):
+    if isinstance(topic.model, type) and issubclass(topic.model, Record):
         return [topic.model]
     union = get_args(topic.model)[0]
     return list(get_args(union))
