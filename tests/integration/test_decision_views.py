@@ -63,9 +63,9 @@ def forecast(issued_at: datetime, *horizons: tuple[int, list[float]]) -> SiteFor
 
 
 @pytest.fixture
-async def connection(database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(database_dsn)
-    async with await connect(database_dsn, "gridtide-test") as opened:
+async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
+    migrate(any_database_dsn)
+    async with await connect(any_database_dsn, "gridtide-test") as opened:
         await describe(opened, START)
         yield opened
 

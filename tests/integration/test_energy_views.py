@@ -23,9 +23,9 @@ KWH = 10 / 3600 / 1000  # of a watt over a window
 
 
 @pytest.fixture
-async def connection(database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(database_dsn)
-    opened = await connect(database_dsn, "gridtide-test")
+async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
+    migrate(any_database_dsn)
+    opened = await connect(any_database_dsn, "gridtide-test")
     async with opened:
         await write_batch(opened, site_rows())
         yield opened

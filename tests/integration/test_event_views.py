@@ -52,9 +52,9 @@ def pinned(watts: dict[str, float], run_id: str = "live") -> FleetPlan:
 
 
 @pytest.fixture
-async def connection(database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(database_dsn)
-    async with await connect(database_dsn, "gridtide-test") as opened:
+async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
+    migrate(any_database_dsn)
+    async with await connect(any_database_dsn, "gridtide-test") as opened:
         await describe(opened, START)
         yield opened
 

@@ -38,15 +38,15 @@ def count(dsn: str) -> int:
         return int(found)
 
 
-async def test_history_tells_of_each_in_order_when_it_and_all_before_are_in(database_dsn: str) -> None:
-    migrate(database_dsn)
+async def test_history_tells_of_each_in_order_when_it_and_all_before_are_in(any_database_dsn: str) -> None:
+    migrate(any_database_dsn)
     told: list[tuple[int, int]] = []
     last = asyncio.Event()
-    async with running(database_dsn) as history:
+    async with running(any_database_dsn) as history:
         for number in range(10):
 
             def written(number: int = number) -> None:
-                told.append((number, count(database_dsn)))
+                told.append((number, count(any_database_dsn)))
 
             # The fourth has nothing to write, and yet must not be told of before those before it.
             records = [] if number == 3 else acks(number * 100, number * 100 + 100)
@@ -55,15 +55,15 @@ async def test_history_tells_of_each_in_order_when_it_and_all_before_are_in(data
         await last.wait()
     assert [number for number, _ in told] == list(range(10))
     assert all(rows >= 100 * (number + (number < 3)) for number, rows in told)
-    assert count(database_dsn) == 900
+    assert count(any_database_dsn) == 900
 
 
-async def test_history_makes_who_hands_over_too_much_wait(database_dsn: str) -> None:
-    migrate(database_dsn)
+async def test_history_makes_who_hands_over_too_much_wait(any_database_dsn: str) -> None:
+    migrate(any_database_dsn)
     last = asyncio.Event()
-    with psycopg.connect(database_dsn) as lock:
+    with psycopg.connect(any_database_dsn) as lock:
         lock.execute("LOCK TABLE gridtide.command_acks IN ACCESS EXCLUSIVE MODE")
-        async with running(database_dsn) as history:
+        async with running(any_database_dsn) as history:
             await history.put(acks(0, 1), WAITING_BYTES, lambda: None)  # the transaction that is held up
             await history.put(acks(1, 2), WAITING_BYTES, lambda: None)  # fills what may wait
             third = asyncio.create_task(history.put(acks(2, 3), 1, last.set))
@@ -72,16 +72,16 @@ async def test_history_makes_who_hands_over_too_much_wait(database_dsn: str) -> 
             lock.rollback()
             await third
             await last.wait()
-    assert count(database_dsn) == 3
+    assert count(any_database_dsn) == 3
 
 
-async def test_history_goes_on_when_keys_come_again_and_then_new_ones(database_dsn: str) -> None:
-    migrate(database_dsn)
+async def test_history_goes_on_when_keys_come_again_and_then_new_ones(any_database_dsn: str) -> None:
+    migrate(any_database_dsn)
     before = metrics.ROWS.labels("command_acks")._value.get()
-    async with running(database_dsn) as history:
+    async with running(any_database_dsn) as history:
         for first, end in ((0, 50), (0, 50), (25, 75), (75, 100), (100, 125)):
             written = asyncio.Event()
             await history.put(acks(first, end), 1, written.set)
             await written.wait()
-    assert count(database_dsn) == 125
+    assert count(any_database_dsn) == 125
     assert metrics.ROWS.labels("command_acks")._value.get() - before == 125

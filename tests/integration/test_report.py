@@ -18,11 +18,11 @@ pytestmark = pytest.mark.database
 
 
 @pytest.fixture
-async def filled_dsn(database_dsn: str) -> str:
-    migrate(database_dsn)
-    async with await connect(database_dsn, "gridtide-test") as connection:
+async def filled_dsn(any_database_dsn: str) -> str:
+    migrate(any_database_dsn)
+    async with await connect(any_database_dsn, "gridtide-test") as connection:
         await fill(connection, "demo")
-    return database_dsn
+    return any_database_dsn
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -68,9 +68,9 @@ def test_report_event_of_another_run_is_not_found(
 
 
 def test_report_event_in_a_database_without_tables_says_what_to_do(
-    database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_database_dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GRIDTIDE_DATABASE_DSN", database_dsn)
+    monkeypatch.setenv("GRIDTIDE_DATABASE_DSN", any_database_dsn)
     ran = CliRunner().invoke(app, ["report", "event", "any", "--out", str(tmp_path)])
     assert ran.exit_code == 2
     assert "does not exist" in ran.output
