@@ -49,7 +49,7 @@ Connection = psycopg.Connection[Any]
 
 _SITES: Final[LiteralString] = """
 INSERT INTO gridtide.sites
-SELECT %(since)s, 'site-' || number, 'live', 'fleet', 'HB_NORTH', 1.2, 256, 250000, 50000, 100000, 1000, 500
+SELECT %(since)s, 'site-' || number, 'live', 'fleet', 'HB_NORTH', 1.2, 256, 250000, 50000, 100000, 1000, 500, true
 FROM generate_series(1, %(sites)s) AS number
 """
 # The meters of one site in ten are silent, so that PUE is needed.

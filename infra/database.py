@@ -1,8 +1,8 @@
 """Connecting to the history, and telling a database that is away from one that was set up wrongly.
 
 The tables live in the schema `gridtide`; every connection made here finds them without naming it. Who writes in a
-loop waits and tries again on `DatabaseUnavailableError` and ends on `DatabaseConfigurationError`; any other
-psycopg error is a bug, and is let through as it is. No message made here holds the password.
+loop waits and tries again on both; who starts or is asked by a person ends on `DatabaseConfigurationError` with its
+line. Any other psycopg error is a bug, and is let through as it is. No message made here holds the password.
 """
 
 import re

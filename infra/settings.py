@@ -63,7 +63,7 @@ class Settings(BaseSettings):
         default=False, description="for the embedded broker, whose end offsets are wrong for larger batches"
     )
 
-    window_seconds: Annotated[PositiveSeconds, Field(ge=0.001)] = 10.0
+    window_seconds: Annotated[PositiveSeconds, Field(ge=0.001, le=300)] = 10.0
     allowed_lateness_seconds: PositiveSeconds = 5.0
     future_tolerance_seconds: PositiveSeconds = 30.0
     forecast_step_seconds: PositiveSeconds = 300.0

@@ -52,7 +52,7 @@ class Child:
         try:
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
                 [sys.executable, "-m", "streams.cli", *self.arguments],
-                env={**os.environ, **self.environment, "GRIDTIDE_LIFELINE": str(theirs)},
+                env={**_inherited(), **self.environment, "GRIDTIDE_LIFELINE": str(theirs)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -112,6 +112,12 @@ class Child:
         if self._lifeline is not None:
             os.close(self._lifeline)
             self._lifeline = None
+
+
+def _inherited() -> dict[str, str]:
+    """Our environment without what no stage needs: the roles' passwords are for `gridtide migrate`."""
+    kept_back = ("GRIDTIDE_RECORDER_PASSWORD", "GRIDTIDE_ANALYST_PASSWORD")
+    return {name: value for name, value in os.environ.items() if name not in kept_back}
 
 
 def stop_all(children: Sequence[Child]) -> None:

@@ -67,6 +67,7 @@ def site_rows(known_from: datetime = DAY_BEFORE, run_id: str = LIVE_RUN, **chang
             "failsafe_watts": 200_000.0,
             "ramp_down_watts_per_second": 5_000.0,
             "ramp_up_watts_per_second": 2_500.0,
+            "in_service": True,
         }
         | changed
         for site_id in (SITE, OTHER_SITE)

@@ -34,7 +34,7 @@ async def put(connection: Connection, *records: Record) -> None:
 
 async def describe(connection: Connection, known_from: datetime, run_id: str = LIVE_RUN) -> None:
     """Write both sites, on one settlement point, and one service class."""
-    limits = (FLEET, "HB_NORTH", PUE, 8, 5000.0, 100.0, 200.0, RAMP_WATTS_PER_SECOND, RAMP_WATTS_PER_SECOND)
+    limits = (FLEET, "HB_NORTH", PUE, 8, 5000.0, 100.0, 200.0, RAMP_WATTS_PER_SECOND, RAMP_WATTS_PER_SECOND, True)
     await write(connection, SITES.name, [(known_from, site, run_id, *limits) for site in (HERE, THERE)])
     await write(connection, SERVICE_CLASSES.name, [(known_from, "chat", run_id, 1, OBJECTIVE_SECONDS, 0.1)])
 

@@ -14,10 +14,12 @@ CREATE TABLE gridtide.sites (
     failsafe_watts double precision NOT NULL,
     ramp_down_watts_per_second double precision NOT NULL,
     ramp_up_watts_per_second double precision NOT NULL,
+    in_service boolean NOT NULL,
     PRIMARY KEY (known_from, site_id, run_id)
 );
 COMMENT ON TABLE gridtide.sites IS
-    'Sites as the fleet file describes them: a row when a site is new, and one whenever its description has changed.';
+    'Sites as the fleet file describes them: a row when a site is new, one whenever its description has changed, and '
+    'one when it is no longer there.';
 COMMENT ON COLUMN gridtide.sites.known_from IS 'since when the recorder knows it so, UTC';
 COMMENT ON COLUMN gridtide.sites.site_id IS 'site, one data centre';
 COMMENT ON COLUMN gridtide.sites.run_id IS '`live`, or the name of the replay or demo';
@@ -30,6 +32,7 @@ COMMENT ON COLUMN gridtide.sites.minimum_on_watts IS 'least meter power with all
 COMMENT ON COLUMN gridtide.sites.failsafe_watts IS 'meter power that it holds when it has lost its planner, W';
 COMMENT ON COLUMN gridtide.sites.ramp_down_watts_per_second IS 'how fast its meter power may fall, W/s';
 COMMENT ON COLUMN gridtide.sites.ramp_up_watts_per_second IS 'how fast its meter power may rise, W/s';
+COMMENT ON COLUMN gridtide.sites.in_service IS 'whether the fleet file still has it';
 
 CREATE TABLE gridtide.service_classes (
     known_from timestamptz NOT NULL,
@@ -197,16 +200,23 @@ SELECT
     failsafe_watts,
     ramp_down_watts_per_second,
     ramp_up_watts_per_second,
-    CASE
-        WHEN row_number() OVER described = 1 THEN '-infinity'::timestamptz
-        ELSE known_from
-    END AS holds_from,
-    coalesce(lead(known_from) OVER described, 'infinity'::timestamptz) AS holds_until
-FROM gridtide.sites
-WINDOW described AS (PARTITION BY run_id, site_id ORDER BY known_from);
+    holds_from,
+    holds_until
+FROM (
+    SELECT
+        *,
+        CASE
+            WHEN row_number() OVER described = 1 THEN '-infinity'::timestamptz
+            ELSE known_from
+        END AS holds_from,
+        coalesce(lead(known_from) OVER described, 'infinity'::timestamptz) AS holds_until
+    FROM gridtide.sites
+    WINDOW described AS (PARTITION BY run_id, site_id ORDER BY known_from)
+) AS span
+WHERE in_service;
 COMMENT ON VIEW gridtide.site_spans IS
     'Sites with the time for which each description holds: from holds_from (included; the first one from ever) to '
-    'holds_until (excluded). All runs.';
+    'holds_until (excluded). None for the time in which a site was not in the fleet file. All runs.';
 COMMENT ON COLUMN gridtide.site_spans.site_id IS 'site, one data centre';
 COMMENT ON COLUMN gridtide.site_spans.run_id IS '`live`, or the name of the replay or demo';
 COMMENT ON COLUMN gridtide.site_spans.fleet_id IS 'fleet that the site belongs to';

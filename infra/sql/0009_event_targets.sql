@@ -52,7 +52,8 @@ SELECT
     held.kind,
     held.starts_at,
     held.ends_at,
-    held.starts_at + coalesce(held.ramp_seconds, 0) * INTERVAL '1 second' AS held_from,
+    -- A ramp longer than the event leaves nothing to hold.
+    least(held.starts_at + coalesce(held.ramp_seconds, 0) * INTERVAL '1 second', held.ends_at) AS held_from,
     heard.first_published_at,
     held.published_at,
     held.site_ids,

@@ -38,8 +38,10 @@ SELECT
     delivered.energy_kwh AS delivered_kwh,
     delivered.ratio AS delivered_ratio,
     CASE WHEN delivered.ratio IS NOT NULL THEN greatest(delivered.ratio - 1, 0) END AS over_delivery_ratio,
-    held.minutes_over_target,
-    held.worst_minute_excess_watts,
+    held.minutes_judged,
+    -- Of what nobody has measured nothing is said: neither that it was good nor that it was not.
+    CASE WHEN held.minutes_judged > 0 THEN held.minutes_over_target END AS minutes_over_target,
+    CASE WHEN held.minutes_judged > 0 THEN greatest(held.worst_minute_excess_watts, 0) END AS worst_minute_excess_watts,
     extract(EPOCH FROM steps.first_at_target - target.starts_at)::double precision AS time_to_target_seconds,
     steps.ramp_violations,
     steps.restore_jump_watts,
@@ -53,11 +55,11 @@ LEFT JOIN LATERAL (
     SELECT
         sum(minute.joules) AS joules,
         sum(minute.seconds) AS seconds,
+        count(*) FILTER (WHERE minute.whole) AS minutes_judged,
         -- The margin is what floating point leaves.
         count(*) FILTER (WHERE minute.whole AND minute.watts > target.target_power_watts * (1 + 1e-9))
         AS minutes_over_target,
-        greatest(max(minute.watts - target.target_power_watts) FILTER (WHERE minute.whole), 0)
-        AS worst_minute_excess_watts
+        max(minute.watts - target.target_power_watts) FILTER (WHERE minute.whole) AS worst_minute_excess_watts
     FROM (
         SELECT
             sum(meter.power_watts * meter.seconds) AS joules,
@@ -168,12 +170,15 @@ SELECT
     event.baseline_power_watts,
     event.target_power_watts,
     event.held_power_watts,
+    event.measured_ratio,
     event.promised_kwh,
     event.delivered_kwh,
     delivered.ratio AS delivered_ratio,
     CASE WHEN delivered.ratio IS NOT NULL THEN greatest(delivered.ratio - 1, 0) END AS over_delivery_ratio,
-    together.minutes_over_target,
-    together.worst_minute_excess_watts,
+    together.minutes_judged,
+    CASE WHEN together.minutes_judged > 0 THEN together.minutes_over_target END AS minutes_over_target,
+    CASE WHEN together.minutes_judged > 0 THEN greatest(together.worst_minute_excess_watts, 0) END
+    AS worst_minute_excess_watts,
     event.time_to_target_seconds,
     event.ramp_violations,
     event.service_misses,
@@ -195,10 +200,13 @@ FROM (
         count(*) AS sites,
         sum(site.baseline_power_watts) AS baseline_power_watts,
         sum(site.target_power_watts) AS target_power_watts,
-        sum(site.held_power_watts) AS held_power_watts,
+        -- Of a fleet with a site that nobody heard of neither the sum is known nor the last to arrive.
+        CASE WHEN count(site.held_power_watts) = count(*) THEN sum(site.held_power_watts) END AS held_power_watts,
+        min(site.measured_ratio) AS measured_ratio,
         sum(site.promised_kwh) AS promised_kwh,
         sum(site.delivered_kwh) AS delivered_kwh,
-        max(site.time_to_target_seconds) AS time_to_target_seconds,
+        CASE WHEN count(site.time_to_target_seconds) = count(*) THEN max(site.time_to_target_seconds) END
+        AS time_to_target_seconds,
         sum(site.ramp_violations)::bigint AS ramp_violations,
         sum(site.service_misses) AS service_misses,
         sum(site.tokens_served) AS tokens_served,
@@ -212,8 +220,9 @@ FROM (
 CROSS JOIN LATERAL (SELECT event.delivered_kwh / nullif(event.promised_kwh, 0) AS ratio) AS delivered
 LEFT JOIN LATERAL (
     SELECT
+        count(*) AS minutes_judged,
         count(*) FILTER (WHERE minute.watts > event.target_power_watts * (1 + 1e-9)) AS minutes_over_target,
-        greatest(max(minute.watts - event.target_power_watts), 0) AS worst_minute_excess_watts
+        max(minute.watts - event.target_power_watts) AS worst_minute_excess_watts
     FROM (
         SELECT sum(site.watts) AS watts
         FROM (
@@ -254,14 +263,20 @@ BEGIN
             ('baseline_power_watts', 'meter power that a reduction is measured from, W; null where nothing is known'),
             ('baseline_method', 'high-5-of-10, plan or five-minutes-before: see event_targets'),
             ('target_power_watts', 'meter power to stay below, W'),
-            ('held_power_watts', 'mean meter power from held_from to ends_at, W'),
-            ('measured_ratio', 'part of that time for which meter power is known, ratio 0-1'),
+            ('held_power_watts', 'mean meter power from held_from to ends_at, W; null where it is not known of '
+            'every site'),
+            ('measured_ratio', 'part of that time for which meter power is known, ratio 0-1; of the fleet: of the '
+            'site of which least is known'),
             ('promised_kwh', 'energy below the baseline that was asked for, held_from to ends_at, kWh'),
             ('delivered_kwh', 'energy below the baseline in the measured part of that time, kWh; negative if above it'),
             ('delivered_ratio', 'delivered over promised energy, ratio'),
             ('over_delivery_ratio', 'delivered beyond what was promised, by the promised energy, ratio >= 0'),
-            ('minutes_over_target', 'whole minutes (UTC) whose mean meter power was above the target, count'),
-            ('worst_minute_excess_watts', 'how far the worst minute''s mean lay above the target, W; 0 if none did'),
+            ('minutes_judged', 'whole minutes (UTC) from held_from to ends_at for which meter power is known, of the '
+            'fleet: of every site, count'),
+            ('minutes_over_target', 'those whose mean meter power was above the target, count; null if none could be '
+            'judged'),
+            ('worst_minute_excess_watts', 'how far the worst minute''s mean lay above the target, W; 0 if none did, '
+            'null if none could be judged'),
             ('time_to_target_seconds', 'from starts_at to the first window at or below the target, s; null if never; '
             'of the fleet: of its last site'),
             ('ramp_violations', 'windows whose mean meter power differs from the window before by more than the '

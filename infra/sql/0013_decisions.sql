@@ -19,15 +19,20 @@ BEGIN ATOMIC
         AND price.run_id = gridtide.asked_run() AND price.fleet_id = asked_fleet_id
         AND price.settlement_point = asked_settlement_point
         AND price.starts_at <= asked_at AND price.starts_at > asked_at - INTERVAL '1 day'
-        AND price.ends_at > asked_at - INTERVAL '15 minutes'
+        AND price.ends_at > asked_at - CASE WHEN known_at = 'infinity' THEN INTERVAL '0' ELSE INTERVAL '3 minutes' END
         AND price.published_at <= known_at
-    ORDER BY price.starts_at DESC, price.published_at DESC
+    -- As the policy chooses: of those that hold the one said last; if none does, the one that ended last.
+    ORDER BY
+        price.ends_at > asked_at DESC,
+        CASE WHEN price.ends_at > asked_at THEN asked_at ELSE price.ends_at END DESC,
+        price.published_at DESC,
+        price.signal_id DESC
     LIMIT 1;
 END;
 COMMENT ON FUNCTION gridtide.price_at(text, text, timestamptz, timestamptz) IS
     'Real-time price (USD/MWh) at a settlement point at asked_at, as published by known_at (infinity: as known now), '
-    'in the run asked for. The interval that began last counts, and stands for 15 minutes after its end: markets '
-    'publish late.';
+    'in the run asked for. Of several that hold the one published last counts. As known then, the last one stands for '
+    'another 3 minutes when its interval is over (the fleet file''s stale_seconds by default): markets publish late.';
 
 CREATE VIEW gridtide.decisions AS
 SELECT

@@ -31,8 +31,11 @@ def attach(stage: Stage, topics: tuple[Topic, ...], owned: frozenset[Topic]) -> 
 
     async def write() -> None:
         # One after the other: they share a connection.
-        await history.describe(described(stage.fleet_file, stage.clock.now(), stage.settings.run_id))
-        await history.run()
+        try:
+            await history.describe(described(stage.fleet_file, stage.clock.now(), stage.settings.run_id))
+            await history.run()
+        finally:
+            await history.close()
 
     stage.background(write)
 

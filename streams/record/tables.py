@@ -159,7 +159,7 @@ SITES: Final = _table(
     """
     known_from timestamptz, site_id text, run_id text, fleet_id text, settlement_point text, pue float8, gpus int8,
     import_limit_watts float8, minimum_on_watts float8, failsafe_watts float8, ramp_down_watts_per_second float8,
-    ramp_up_watts_per_second float8
+    ramp_up_watts_per_second float8, in_service bool
     """,
 )
 SERVICE_CLASSES: Final = _table(

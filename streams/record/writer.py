@@ -18,8 +18,8 @@ from psycopg.pq import Format
 
 from infra.database import SCHEMA, faults_told_apart
 from streams.record.rows import Row
-from streams.record.sites import otherwise
-from streams.record.tables import BY_NAME, Table
+from streams.record.sites import otherwise, withdrawn
+from streams.record.tables import BY_NAME, SITES, Table
 
 _STAGING: Final = "gridtide_staging"
 
@@ -70,7 +70,10 @@ async def write_descriptions(
                     since=sql.Identifier(known.key[0]),
                 )
             )
-            changed[table] = otherwise(rows, await newest.fetchall())
+            held = await newest.fetchall()
+            changed[table] = otherwise(rows, held)
+            if known is SITES:
+                changed[table] += withdrawn(rows, held)
     return await write_batch(connection, changed)
 
 

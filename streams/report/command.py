@@ -25,6 +25,9 @@ def event(
     signal_id: Annotated[str, typer.Argument(help="The event's signal_id, as in gridtide.grid_events.")],
     out: Annotated[Path, typer.Option(help="The folder for the page and its tables.")] = Path(),
     run: Annotated[str, typer.Option(help="The run that the event belongs to.")] = LIVE_RUN,
+    fleet: Annotated[
+        str | None, typer.Option(help="The fleet; only needed where the event was told to several.")
+    ] = None,
     machine: Annotated[bool, typer.Option("--json", help="Print the figures as JSON as well.")] = False,
 ) -> None:
     """Writes an evidence pack for one grid event: a page with plots, and beside it the tables as CSV.
@@ -36,7 +39,7 @@ def event(
     from streams.report.evidence import gather  # noqa: PLC0415 - plots take a second to import
     from streams.report.pack import write_pack  # noqa: PLC0415
 
-    evidence = gather(load_settings().database_dsn.get_secret_value(), signal_id, run)
+    evidence = gather(load_settings().database_dsn.get_secret_value(), signal_id, run, fleet)
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", signal_id).strip("-.") or "event"
     for path in write_pack(evidence, out, f"event-{stem}"):
         say.print(str(path), markup=False)

@@ -53,7 +53,6 @@ def page_of(evidence: Evidence, files: Sequence[str]) -> str:
         fleet=evidence.fleet,
         sites=evidence.sites,
         decisions=_narrowed(evidence.decisions, _SHOWN_DECISIONS),
-        comments=evidence.event.comments,
         meanings=_explained(evidence),
         fleet_plot=fleet_plot(evidence) if evidence.minutes.rows else "",
         site_plots=site_plots(evidence),
@@ -80,10 +79,11 @@ def shown(value: Any) -> str:
     return text
 
 
-def _explained(evidence: Evidence) -> list[str]:
+def _explained(evidence: Evidence) -> list[tuple[str, str]]:
+    """Each column that is shown, once for each meaning that it has."""
     answers = (evidence.event, evidence.fleet, evidence.sites)
-    names = dict.fromkeys(name for answer in answers for name in answer.columns)
-    return [name for name in names if name in evidence.event.comments]
+    said = ((name, answer.comments[name]) for answer in answers for name in answer.columns if name in answer.comments)
+    return list(dict.fromkeys(said))
 
 
 def _narrowed(answer: Answer, wanted: Sequence[str]) -> Answer:

@@ -247,6 +247,14 @@ async def test_descriptions_are_written_when_they_are_new_or_changed(connection:
         rows["sites"][0][1],
     )
     assert spans == [(2.5, False, True), (next(iter(fleet_file.sites()))[1].pue, True, False)]
+    # A site that is taken out of the file ends there, once, and begins anew should it come back.
+    site_id, gone_at, back_at = rows["sites"][0][1], *(datetime(2026, 11, day, tzinfo=UTC) for day in (4, 5))
+    left = {"sites": described(fleet_file, gone_at, "live")["sites"][1:], "service_classes": []}
+    assert (await write_descriptions(connection, left))["sites"] == 1
+    assert (await write_descriptions(connection, left))["sites"] == 0
+    ended = "SELECT holds_until FROM site_spans WHERE site_id = %s ORDER BY holds_from DESC LIMIT 1"
+    assert await fetch(connection, ended, site_id) == [(gone_at,)]
+    assert (await write_descriptions(connection, described(fleet_file, back_at, "live")))["sites"] == 1
     # Another run is another's.
     assert (await write_descriptions(connection, described(fleet_file, later, "other")))["sites"] == sites
 

@@ -1,6 +1,7 @@
 """The evidence pack: what the rows say, the same each time, nothing from the bus taken for markup."""
 
 import csv
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import pytest
 
 from infra.settings import ConfigurationError
+from streams.report import plots
 from streams.report.evidence import Answer, Evidence
 from streams.report.pack import page_of, shown, write_pack
-from streams.report.plots import MOST_SITES
+from streams.report.plots import MOST_SITES, fleet_plot
 
 START = datetime(2026, 7, 1, 17, tzinfo=UTC)
 END, HELD = START + timedelta(minutes=30), START + timedelta(minutes=5)
@@ -59,6 +61,30 @@ def test_page_of_many_sites_shows_those_longest_over_their_target() -> None:
     page = page_of(evidence(sites=MOST_SITES + 3, minutes=4), [])
     assert page.count("<svg") == MOST_SITES + 1
     assert f"{MOST_SITES} of {MOST_SITES + 3} sites" in page
+
+
+def test_page_of_takes_names_from_the_bus_for_no_formulas() -> None:
+    made = evidence()
+    priced = answer(" ".join(made.prices.columns), ("a$x^$b_", START, END, -5.0), ("_c", START, END, 5.0))
+    page = page_of(replace(made, prices=priced), [])
+    assert "a$x^$b_" in page
+    assert ">_c<" in page
+
+
+def drawn_kilowatts(monkeypatch: pytest.MonkeyPatch, made: Evidence) -> list[float]:
+    """What the fleet's plot is given as power drawn, by minute."""
+    seen: list[Any] = []
+    monkeypatch.setattr(plots, "_power", lambda axes, rows, evidence: seen.extend(rows))
+    fleet_plot(made)
+    return [float("nan") if row[1] is None else row[1] / 1000 for row in seen]
+
+
+def test_fleet_plot_leaves_minutes_blank_in_which_a_site_was_not_heard_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = evidence(minutes=5)
+    # The second minute lacks one site, the fourth lacks both.
+    left = [row for number, row in enumerate(made.minutes.rows) if number not in {3, 6, 7}]
+    found = drawn_kilowatts(monkeypatch, replace(made, minutes=answer(" ".join(made.minutes.columns), *left)))
+    assert found == pytest.approx([800.0, float("nan"), 800.0, float("nan"), 800.0], nan_ok=True)
 
 
 def test_page_of_an_event_without_power_says_so() -> None:
