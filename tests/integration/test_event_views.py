@@ -107,6 +107,21 @@ async def test_event_performance_fleet_judges_its_sites_together(connection: Con
     assert found["ramp_violations"] == 1
 
 
+async def test_event_performance_calls_good_nothing_that_nobody_measured(connection: Connection) -> None:
+    here = powers(HERE, HEARD, (600, 1000), (60, 1000), (1140, 700))
+    there = powers(THERE, HEARD, (600, 1000))  # silent from the event's start
+    await put(connection, event(), pinned({HERE: 1000.0, THERE: 1000.0}), *here, *there)
+    silent = await performance(connection, THERE)
+    assert (silent["measured_ratio"], silent["minutes_judged"]) == (0.0, 0)
+    assert (silent["minutes_over_target"], silent["worst_minute_excess_watts"]) == (None, None)
+    heard = await performance(connection, HERE)
+    assert (heard["measured_ratio"], heard["minutes_judged"], heard["minutes_over_target"]) == (1.0, 15, 0)
+    (fleet,) = await rows(connection, "SELECT * FROM event_performance_fleet")
+    assert (fleet["measured_ratio"], fleet["minutes_judged"]) == (0.0, 0)
+    unknown = ("minutes_over_target", "worst_minute_excess_watts", "held_power_watts", "time_to_target_seconds")
+    assert [fleet[column] for column in unknown] == [None] * 4
+
+
 async def test_event_performance_counts_service_misses_and_tokens(connection: Connection) -> None:
     await an_answered_event(connection)
     before = [load(HERE, START - timedelta(seconds=10 * n), 500.0) for n in (1, 2)]

@@ -25,8 +25,11 @@ if ends == "deaf":
 said = os.open(line, os.O_WRONLY)
 os.write(said, b"%d\\n" % os.getpid())
 if ends == "with-parent":
-    from streams.cli import _one_clear_line
-    _one_clear_line(signal.pause)()
+    from streams.one_clear_line import one_clear_line
+    def command():
+        os.write(said, b"under way\\n")
+        signal.pause()
+    one_clear_line(command)()
 if ends in ("forever", "deaf"):
     signal.pause()
 print("said before", "said last", sep="\\n", flush=True)
@@ -185,12 +188,25 @@ def test_last_words_are_the_last_line_of_the_log(tmp_path: Path) -> None:
     assert Child("stage", [], log_file=log).last_words() == "\N{REPLACEMENT CHARACTER} two"
 
 
+def test_a_child_is_not_told_the_passwords_of_roles(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GRIDTIDE_RECORDER_PASSWORD", "GRIDTIDE_ANALYST_PASSWORD", "GRIDTIDE_PARTITIONS"):
+        monkeypatch.setenv(name, "3")
+    started = make("stage", "forever")
+    os.read(started.line, 100)  # it runs
+    told = Path(f"/proc/{started.child.pid}/environ")
+    if not told.exists():
+        pytest.skip("/proc is not there to look at an environment")
+    names = {variable.partition(b"=")[0].decode() for variable in told.read_bytes().split(b"\0")}
+    assert {name for name in names if name.startswith("GRIDTIDE_")} == {"GRIDTIDE_PARTITIONS", "GRIDTIDE_LIFELINE"}
+
+
 def test_a_child_ends_when_its_parent_is_killed(program: Path, tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
     parent = subprocess.Popen([sys.executable, "-c", PARENT, str(program), str(fifo)])
     with fifo.open() as line:
         pid = int(line.readline())
+        assert line.readline() == "under way\n"
         parent.kill()
         parent.wait()
         assert line.read() == ""  # the end of the file: nobody is left to write
