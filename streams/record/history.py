@@ -24,7 +24,7 @@ Connection = psycopg.AsyncConnection[Any]
 
 log = structlog.get_logger()
 
-# As they came from the bus; the round under way holds as many at most. As Python's objects they are ten times that.
+# As they came from the bus; the round under way holds as many at most. As Python's objects they are several times that.
 WAITING_BYTES = 4 * 1024 * 1024
 _FIRST_WAIT_SECONDS = 0.2
 _LONGEST_WAIT_SECONDS = 10.0
