@@ -75,6 +75,11 @@ bench-latency: $(STAMP) ## measure how late states and commands are at 10 % and 
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.latency --json build/bench/latency.json
 
+.PHONY: bench-forecast
+bench-forecast: $(STAMP) $(BENCH_STAMP) ## backtest the forecaster beside simple methods, statsforecast and LightGBM (needs real traces)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.forecast --json build/bench/forecast.json
+
 .PHONY: bench-history
 bench-history: $(STAMP) ## measure the recorder beside a bare COPY (TimescaleDB too: GRIDTIDE_TEST_TIMESCALE_DSN)
 	@mkdir -p build/bench

@@ -20,9 +20,34 @@ COMMANDS = Counter("gridtide_commands_sent", "commands sent", ["kind", "reason"]
 ACKS = Counter("gridtide_acks", "acks read", ["status"])
 PLAN_MODE = Gauge("gridtide_plan_mode", "1 for the mode a fleet is planned in", ["fleet_id", "mode"])
 STATE_AGE_SECONDS = Gauge("gridtide_site_state_age_seconds", "age of a site's newest state", ["site_id", "kind"])
+_OF_SCORES = ["site_id", "horizon_seconds"]
+FORECAST_WMAPE_RATIO = Gauge(
+    "gridtide_forecast_wmape_ratio", "absolute errors of the median by the load, over about a day", _OF_SCORES
+)
+FORECAST_PERSISTENCE_WMAPE_RATIO = Gauge(
+    "gridtide_forecast_persistence_wmape_ratio", "the same, had the last step stood for the forecast", _OF_SCORES
+)
+FORECAST_COVERAGE_RATIO = Gauge(
+    "gridtide_forecast_coverage_ratio", "part of the loads within the 5 % and 95 % quantiles", _OF_SCORES
+)
+FORECAST_DRIFTING = Gauge("gridtide_forecast_drifting", "1 where forecasts are worse than they may be", _OF_SCORES)
 ROWS = Counter("gridtide_rows_written", "rows inserted", ["table"])
 DATABASE_RETRIES = Counter("gridtide_database_retries", "batches kept back because the database was not there")
+FORECAST_MODEL = Gauge("gridtide_forecast_model_info", "1 for the model that forecasts here", ["model"])
+FORECAST_MODEL_REFUSED = Counter("gridtide_forecast_model_refused", "models that were refused when they were to serve")
+TRAININGS = Counter("gridtide_trainings", "attempts to train a model", ["outcome"])
 STAGE_INFO = Gauge("gridtide_stage_info", "1 for each stage that runs here", ["stage", "run_id"])
+
+
+def forget_forecast_scores() -> None:
+    """Drops what was said of any site's forecasts."""
+    for gauge in (
+        FORECAST_WMAPE_RATIO,
+        FORECAST_PERSISTENCE_WMAPE_RATIO,
+        FORECAST_COVERAGE_RATIO,
+        FORECAST_DRIFTING,
+    ):
+        gauge.clear()
 
 
 def serve_metrics(port: int) -> None:

@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     allowed_lateness_seconds: PositiveSeconds = 5.0
     future_tolerance_seconds: PositiveSeconds = 30.0
     forecast_step_seconds: PositiveSeconds = 300.0
+    model_dir: Path = Field(
+        Path(".gridtide/models"), description="where `gridtide train` keeps models, a folder a run, and forecast reads"
+    )
 
     metrics_port: Annotated[int, Field(ge=0, lt=65536)] = Field(0, description="serve /metrics there; 0 is off")
     log_format: Literal["console", "json"] = "console"
@@ -81,6 +84,11 @@ class Settings(BaseSettings):
             if not (name and colon and port.isascii() and port.isdigit() and 0 < int(port) < 65536):
                 raise ValueError("must be host:port[,host:port]")
         return ",".join(hosts)
+
+    @property
+    def run_model_dir(self) -> Path:
+        """Where this run's models lie: what was learnt from a replay's load never serves the live run."""
+        return self.model_dir / self.run_id
 
     def as_environment(self) -> dict[str, str]:
         """The variables, secrets included, that give another process what is set here; defaults are left out.

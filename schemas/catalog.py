@@ -11,6 +11,7 @@ from schemas.envelope import LIVE_RUN, Record
 from schemas.forecast import SiteForecast
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
+from schemas.score import ForecastScore
 from schemas.signals import GridSignal
 from schemas.site import ControllerHeartbeat, SiteState
 from schemas.telemetry import TelemetryFrame
@@ -152,6 +153,14 @@ SITE_FORECASTS: Final = _topic(
     _DAY,
     "load ahead as quantiles, and spikes, from forecast",
 )
+FORECAST_SCORES: Final = _topic(
+    "site.forecast-scores.v1",
+    ForecastScore,
+    "fleet_id",
+    ("scored_at", "site_id", "horizon_seconds"),
+    _DAY,
+    "how good each forecast was, once its time has come, from forecast",
+)
 FLEET_PLANS: Final = _topic(
     "fleet.plans.v1",
     FleetPlan,
@@ -202,6 +211,7 @@ TOPICS: Final = (
     GRID_SIGNALS,
     SITE_STATE,
     SITE_FORECASTS,
+    FORECAST_SCORES,
     FLEET_PLANS,
     SITE_COMMANDS,
     COMMAND_ACKS,

@@ -18,6 +18,7 @@ from schemas.catalog import (
     CLOCK,
     COMMAND_ACKS,
     FLEET_PLANS,
+    FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
     INFERENCE_REQUESTS,
@@ -56,7 +57,9 @@ STAGES: Final = {
     "aggregate": Stage(
         "folds telemetry and requests into windows", (GPU_TELEMETRY, INFERENCE_REQUESTS, CLOCK), (SITE_STATE,)
     ),
-    "forecast": Stage("forecasts load and its spikes", (SITE_STATE, CLOCK), (SITE_FORECASTS,)),
+    "forecast": Stage(
+        "forecasts load and its spikes, and scores what it said", (SITE_STATE, CLOCK), (SITE_FORECASTS, FORECAST_SCORES)
+    ),
     "policy": Stage(
         "plans a fleet and commands its sites",
         (SITE_STATE, SITE_FORECASTS, GRID_SIGNALS, FLEET_PLANS, COMMAND_ACKS, SITE_HEARTBEATS, CLOCK),

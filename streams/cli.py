@@ -22,10 +22,12 @@ from infra.roles import let_in, passwords_of
 from infra.settings import DEMO_FLEET_FILE, ConfigurationError, Settings, load_fleet_file, load_settings
 from schemas.catalog import TOPICS
 from schemas.envelope import LIVE_RUN
+from streams.backtest.command import backtest
 from streams.collect.inputs import ReplayInputs, load_inputs
 from streams.one_clear_line import FAULTS, one_clear_line, say
 from streams.report.command import report
 from streams.supervise import Child, stop_all, watch
+from streams.train.command import models, train
 
 app = typer.Typer(
     help="Keeps fleets of AI-inference data centres in step with the electric grid.\n\n"
@@ -35,6 +37,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(report, name="report")
+app.command()(backtest)
+app.command()(train)
+app.add_typer(models, name="models")
 
 
 class StageName(StrEnum):

@@ -10,6 +10,7 @@ from typing import ParamSpec
 import typer
 from rich.console import Console
 
+from forecasting.card import ArtifactError
 from infra.database import DatabaseConfigurationError, DatabaseUnavailableError
 from infra.embedded.errors import EmbeddedError
 from infra.migrate import MigrationError
@@ -29,6 +30,7 @@ FAULTS = (
     DatabaseConfigurationError,
     DatabaseUnavailableError,
     TraceError,
+    ArtifactError,
     GaveUpError,
 )
 

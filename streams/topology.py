@@ -7,6 +7,7 @@
                ▲                                                                                                 ▼
                └─────────────────────────────── site.commands.v1 ◄─── fleet.plans.v1 ◄──────────────────────── POLICY
 
+    FORECAST also says how good it was ─► site.forecast-scores.v1
     every topic ─► RECORD ─► TimescaleDB           what can't be read ─► <topic>.dlq
 
 Each stage is a Faust app of its own: its own consumer group, its own process, so that a slow one (the database!)
@@ -23,6 +24,7 @@ from schemas.catalog import (
     CLOCK,
     COMMAND_ACKS,
     FLEET_PLANS,
+    FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
     INFERENCE_REQUESTS,
@@ -68,7 +70,7 @@ STAGES: dict[str, StageFlow] = {
     ),
     "forecast": StageFlow(
         reads=(SITE_STATE,),
-        writes=(SITE_FORECASTS,),
+        writes=(SITE_FORECASTS, FORECAST_SCORES),
         owns_rejects=frozenset({SITE_STATE}),
         memory=forecast.MEMORY,
         attach=forecast.attach,
@@ -83,7 +85,7 @@ STAGES: dict[str, StageFlow] = {
     "record": StageFlow(
         reads=TOPICS,  # raw telemetry only where GRIDTIDE_RECORD_TELEMETRY says so
         writes=(),
-        owns_rejects=frozenset({FLEET_PLANS, SITE_COMMANDS, CLOCK}),
+        owns_rejects=frozenset({FORECAST_SCORES, FLEET_PLANS, SITE_COMMANDS, CLOCK}),
         memory=None,
         attach=lambda stage: record.attach(stage, TOPICS, STAGES["record"].owns_rejects),
     ),

@@ -7,10 +7,11 @@ from schemas import catalog
 from schemas.clock import ClockAnchor
 from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record
-from schemas.forecast import HorizonForecast, SiteForecast, SpikeForecast
+from schemas.forecast import ClassForecast, HorizonForecast, SiteForecast, SpikeForecast
 from schemas.latency import BUCKETS
 from schemas.plan import Baseline, Dwell, FleetPlan, Inputs, Rejected, ShiftControl, ThrottleControl
 from schemas.requests import ClassRequests, RequestRates
+from schemas.score import ForecastScore
 from schemas.signals import CarbonSignal, EventSignal, PriceSignal
 from schemas.site import ClassLoad, ControllerHeartbeat, LoadState, PowerState
 from schemas.telemetry import TelemetryFrame
@@ -154,10 +155,40 @@ FORECAST = SiteForecast(
     history_steps=2016,
     horizons=[
         HorizonForecast(horizon_seconds=300, tokens_per_second=[1.0, 2.0, 3.0, 4.5, 5.0, 6.0, 7.25]),
-        HorizonForecast(horizon_seconds=600, tokens_per_second=[0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0]),
+        HorizonForecast(
+            horizon_seconds=600,
+            tokens_per_second=[0.0, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0],
+            requests_per_second=[0.0, 0.5, 0.75, 1.0, 1.25, 1.5, 2.25],
+            prefill_tokens_per_second=[0.0, 20.0, 30.0, 40.0, 50.0, 60.0, 90.0],
+            power_watts=[900.0, 950.0, 975.0, 1000.0, 1025.0, 1050.0, 1100.5],
+        ),
     ],
     spikes=[SpikeForecast(within_seconds=1800, threshold_tokens_per_second=8000.0, probability_ratio=0.05)],
     flags=["cold-start"],
+    classes=[
+        ClassForecast(
+            service_class="chat",
+            horizons=[HorizonForecast(horizon_seconds=300, tokens_per_second=[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0])],
+            spikes=[],
+        )
+    ],
+)
+SCORE = ForecastScore(
+    **PLACE,
+    horizon_seconds=600,
+    scored_at=after(660),
+    issued_at=after(60),
+    model="seasonal-naive 1",
+    tokens_per_second=4.5,
+    forecast_tokens_per_second=4.0,
+    lower_tokens_per_second=0.0,
+    upper_tokens_per_second=9.0,
+    persistence_tokens_per_second=3.25,
+    pinball_loss_tokens_per_second=0.375,
+    wmape_ratio=0.125,
+    persistence_wmape_ratio=None,
+    coverage_ratio=0.9375,
+    is_drifting=False,
 )
 
 PLAN = FleetPlan(
@@ -287,6 +318,7 @@ EXAMPLES: dict[str, list[Record]] = {
     catalog.GRID_SIGNALS.name: [PRICE, CARBON, EVENT, EMERGENCY],
     catalog.SITE_STATE.name: [POWER, LOAD],
     catalog.SITE_FORECASTS.name: [FORECAST],
+    catalog.FORECAST_SCORES.name: [SCORE],
     catalog.FLEET_PLANS.name: [PLAN, CLAIM],
     catalog.SITE_COMMANDS.name: [THROTTLE, SHIFT, RELEASE],
     catalog.COMMAND_ACKS.name: [ACK],

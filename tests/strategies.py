@@ -14,9 +14,10 @@ from pydantic.fields import FieldInfo
 from schemas.clock import ClockAnchor
 from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record, Value
-from schemas.forecast import HorizonForecast, SiteForecast
+from schemas.forecast import HorizonForecast, QuantileValues, SiteForecast
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
+from schemas.score import ForecastScore
 from schemas.signals import CarbonSignal, EventSignal, PriceSignal
 from schemas.site import ControllerHeartbeat, LoadState, PowerState
 from schemas.telemetry import TelemetryFrame
@@ -113,7 +114,7 @@ def _role(drawn: tuple[list[str], str]) -> dict[str, Any]:
 site_ids = values(Shift.model_fields["site_id"].annotation, *Shift.model_fields["site_id"].metadata)
 ratios = st.floats(0, 1)
 watts = st.floats(0, allow_nan=False, allow_infinity=False)
-quantiles = HorizonForecast.model_fields["tokens_per_second"]
+quantiles = values(QuantileValues).map(sorted)
 
 _DEPENDENT: Final[dict[type[Value], Fields]] = {
     TelemetryFrame: _columns(),
@@ -122,8 +123,11 @@ _DEPENDENT: Final[dict[type[Value], Fields]] = {
     ).map(_role),
     EventSignal: ratios.map(lambda ratio: {"reduction_ratio": ratio, "target_power_watts": None})
     | watts.map(lambda power: {"reduction_ratio": None, "target_power_watts": power}),
-    HorizonForecast: values(quantiles.annotation, *quantiles.metadata).map(
-        lambda drawn: {"tokens_per_second": sorted(drawn)}
+    HorizonForecast: st.fixed_dictionaries(
+        {
+            "tokens_per_second": quantiles,
+            **dict.fromkeys(("requests_per_second", "prefill_tokens_per_second", "power_watts"), st.none() | quantiles),
+        }
     ),
 }
 
@@ -134,6 +138,7 @@ KINDS: Final[dict[str, tuple[type[Record], ...]]] = {
     "grid.signals.v1": (PriceSignal, CarbonSignal, EventSignal),
     "site.state.v1": (PowerState, LoadState),
     "site.forecasts.v1": (SiteForecast,),
+    "site.forecast-scores.v1": (ForecastScore,),
     "fleet.plans.v1": (FleetPlan,),
     "site.commands.v1": (Throttle, Shift, Release),
     "site.command-acks.v1": (CommandAck,),

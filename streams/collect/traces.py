@@ -1,7 +1,6 @@
 """Traces: past traffic and prices, read from files into arrays. A file that can't be used gives one clear line."""
 
 import re
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +16,7 @@ from streams.collect.cells import Rows, TraceError, microseconds, parse_cell, re
 REQUEST_COLUMNS = ("TIMESTAMP", "ContextTokens", "GeneratedTokens")
 PRICE_TIME_COLUMN = "interval_start_utc"
 MAX_STEPS = 20_000_000
+_MOST_TOKENS = 2**40
 
 _PRICE_COLUMN = re.compile(r"(?P<zone>.+?)(_rt|_da)?_usd_(per_)?mwh")
 
@@ -105,18 +105,8 @@ def read_request_trace(path: Path, step_seconds: float = 10.0, start: str | None
     if not step_seconds > 0:
         raise ValueError(f"step_seconds must be positive, not {step_seconds}")
     rows = read_rows(path)
-    places, width = _columns(path, rows, REQUEST_COLUMNS)
-    stamps, prompts, tokens = array("q"), array("q"), array("q")
-    for line, row in rows:
-        if len(row) != width:
-            raise TraceError(f"{path}:{line}: {len(row)} columns, the header has {width}")
-        stamp, prompt, generated = (row[place] for place in places)
-        stamps.append(parse_cell(path, line, "TIMESTAMP", stamp, microseconds))
-        prompts.append(parse_cell(path, line, "ContextTokens", prompt, _count))
-        tokens.append(parse_cell(path, line, "GeneratedTokens", generated, _count))
-    if not stamps:
-        raise TraceError(f"{path}: no requests")
-    times = np.frombuffer(stamps, dtype=np.int64)
+    line, header = next(rows, (1, []))
+    times, prompts, tokens = read_requests(path, rows, line, header)
     first = int(times.min()) if start is None else start_within(path, start, int(times.min()), int(times.max()))
     span_steps = (int(times.max()) - first) / 1e6 / step_seconds
     steps = max(1, int(span_steps))
@@ -128,8 +118,40 @@ def read_request_trace(path: Path, step_seconds: float = 10.0, start: str | None
     def binned(values: NDArray[np.int64] | None) -> NDArray[np.float64]:
         return np.bincount(bins[inside], None if values is None else values[inside], steps).astype(np.float64)
 
-    columns = [binned(None)] + [binned(np.frombuffer(values, dtype=np.int64)) for values in (prompts, tokens)]
-    return RequestTrace(path.name, when(first), step_seconds, *columns)
+    return RequestTrace(path.name, when(first), step_seconds, *map(binned, (None, prompts, tokens)))
+
+
+def read_requests(
+    path: Path, rows: Rows, header_line: int, header: list[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Microseconds since 1970, prompt tokens and generated tokens of every request, in the file's order; at least one.
+
+    Args:
+        path: the raw request trace, for what is said of wrong lines.
+        rows: its lines after the header.
+        header_line: where the header stands.
+        header: the names of the columns, REQUEST_COLUMNS among them.
+
+    Raises:
+        TraceError: a column is missing, a line is wrong, or there is none.
+    """
+    places, width = _columns(path, header_line, header, REQUEST_COLUMNS)
+    parts = []
+    while batch := list(islice(rows, 4096)):  # many rows at a time, for speed
+        try:
+            cells = list(zip(*(row for _, row in batch), strict=True))
+            stamps, prompts, tokens = (cells[place] for place in places)
+            part = np.array([[*map(microseconds, stamps)], [*map(int, prompts)], [*map(int, tokens)]], dtype=np.int64)
+        except (ValueError, IndexError, OverflowError):
+            _check_request_rows(path, batch, places, width)
+            raise
+        if len(cells) != width or (part[1:] < 0).any() or (part[1:] >= _MOST_TOKENS).any():
+            _check_request_rows(path, batch, places, width)
+        parts.append(part)
+    if not parts:
+        raise TraceError(f"{path}: no requests")
+    times, of_prompts, generated = np.concatenate(parts, axis=1)
+    return times, of_prompts, generated
 
 
 def read_price_trace(path: Path, start: str | None = None) -> PriceTrace:
@@ -178,8 +200,7 @@ def _price_table(
     return np.array(times, dtype=np.int64), np.concatenate(prices), lines
 
 
-def _columns(path: Path, rows: Rows, names: tuple[str, ...]) -> tuple[list[int], int]:
-    line, header = next(rows, (1, []))
+def _columns(path: Path, line: int, header: list[str], names: tuple[str, ...]) -> tuple[list[int], int]:
     missing = [name for name in names if name not in header]
     if missing:
         raise TraceError(
@@ -227,7 +248,7 @@ def _step(path: Path, times: NDArray[np.int64], lines: Sequence[int]) -> int:
 
 def _count(text: str) -> int:
     value = int(text)
-    if not 0 <= value < 2**40:
+    if not 0 <= value < _MOST_TOKENS:
         raise ValueError("must be a count, 0 or more")
     return value
 
@@ -237,6 +258,15 @@ def _price(text: str) -> float:
     if isinf(value):
         raise ValueError("must be finite")
     return value
+
+
+def _check_request_rows(path: Path, rows: Sequence[tuple[int, list[str]]], places: list[int], width: int) -> None:
+    """Says which cell is wrong, of rows in which one is."""
+    for line, row in rows:
+        if len(row) != width:
+            raise TraceError(f"{path}:{line}: {len(row)} columns, the header has {width}")
+        for place, name, parse in zip(places, REQUEST_COLUMNS, (microseconds, _count, _count), strict=True):
+            parse_cell(path, line, name, row[place], parse)
 
 
 def _check_price_rows(

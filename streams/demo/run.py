@@ -36,6 +36,7 @@ TABLES_OF = {
     "grid.signals.v1": ("grid_signals",),
     "site.state.v1": ("site_power", "site_load"),
     "site.forecasts.v1": ("site_forecasts",),
+    "site.forecast-scores.v1": ("forecast_scores",),
     "fleet.plans.v1": ("fleet_plans",),
     "site.commands.v1": ("site_commands",),
     "site.command-acks.v1": ("command_acks",),

@@ -17,6 +17,7 @@ from schemas.envelope import Record, Value
 from schemas.forecast import SiteForecast
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
+from schemas.score import ForecastScore
 from schemas.signals import CarbonSignal, EventSignal, PriceSignal
 from schemas.site import ClassLoad, ControllerHeartbeat, LoadState, PowerState
 from schemas.telemetry import TelemetryFrame
@@ -25,6 +26,7 @@ from streams.record.tables import (
     COMMAND_ACKS,
     DEAD_LETTERS,
     FLEET_PLANS,
+    FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
     INFERENCE_REQUESTS,
@@ -120,6 +122,7 @@ TABLE_OF: Final[Mapping[type[Record | DeadLetter], Table]] = {
     PowerState: SITE_POWER,
     LoadState: SITE_LOAD,
     SiteForecast: SITE_FORECASTS,
+    ForecastScore: FORECAST_SCORES,
     FleetPlan: FLEET_PLANS,
     Throttle: SITE_COMMANDS,
     Shift: SITE_COMMANDS,

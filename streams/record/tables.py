@@ -98,7 +98,18 @@ SITE_FORECASTS: Final = _table(
     catalog.SITE_FORECASTS.natural_key,
     """
     issued_at timestamptz, site_id text, run_id text, schema_version int2, fleet_id text, model text,
-    history_steps int8, horizons jsonb, spikes jsonb, flags text[]
+    history_steps int8, horizons jsonb, spikes jsonb, flags text[], classes jsonb
+    """,
+)
+FORECAST_SCORES: Final = _table(
+    "forecast_scores",
+    catalog.FORECAST_SCORES.natural_key,
+    """
+    scored_at timestamptz, site_id text, horizon_seconds int8, run_id text, schema_version int2, fleet_id text,
+    issued_at timestamptz, model text, tokens_per_second float8, forecast_tokens_per_second float8,
+    lower_tokens_per_second float8, upper_tokens_per_second float8, persistence_tokens_per_second float8,
+    pinball_loss_tokens_per_second float8, wmape_ratio float8, persistence_wmape_ratio float8, coverage_ratio float8,
+    is_drifting bool
     """,
 )
 FLEET_PLANS: Final = _table(
@@ -179,6 +190,7 @@ TABLES: Final = (
     SITE_LOAD,
     SITE_CLASS_LOAD,
     SITE_FORECASTS,
+    FORECAST_SCORES,
     FLEET_PLANS,
     SITE_COMMANDS,
     COMMAND_ACKS,

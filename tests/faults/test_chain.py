@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from forecasting.forecaster import statistical
 from infra.clock import wall_now
 from schemas.catalog import GRID_SIGNALS, SITE_COMMANDS, SITE_FORECASTS, SITE_HEARTBEATS, SITE_STATE
 from schemas.command import Throttle
-from streams.forecast.agent import PartitionHistories
+from streams.forecast.partition import PartitionHistories
+from streams.forecast.serving import NO_MODEL
 from streams.intake import Arrived
 from tests.faults.commands import (
     all_sites,
@@ -27,6 +29,7 @@ from tests.faults.commands import (
 )
 from tests.faults.drill import Broker, feed, until_states
 from tests.faults.flow import make_flow, whole_window
+from tests.forecasters import Fixed
 from tests.stream.inputs import event_now
 from tests.stream.rig import Rig, rig_on
 
@@ -113,8 +116,10 @@ async def _forecasts_follow_from_the_states(rig: Rig) -> None:
     """Each forecast is what the states of its site give, read once and in order, and none is missing."""
     states = {message.value: SITE_STATE.adapter.validate_json(message.value) for message in rig.seen[SITE_STATE.name]}
     in_order = sorted(states.values(), key=lambda state: state.window_start)
-    histories = PartitionHistories(STEP_SECONDS, rig.run_id)
-    expected = {forecast.to_json() for forecast in histories.fold([Arrived(0, 0, state) for state in in_order], 0)}
+    serving = Fixed(statistical(STEP_SECONDS), (NO_MODEL,))
+    histories = PartitionHistories(STEP_SECONDS, rig.run_id, rig.fleet_file, serving)
+    made = histories.fold([Arrived(0, 0, state) for state in in_order], 0)
+    expected = {forecast.to_json() for forecast in made.forecasts}
     assert expected
     await rig.until("every forecast", lambda: len(rig.by_key(SITE_FORECASTS)) >= len(expected))
     assert {message.value for message in rig.seen[SITE_FORECASTS.name]} == expected

@@ -76,6 +76,14 @@ def test_workers_wait_for_setup() -> None:
         assert "condition: service_completed_successfully" in services[stage], stage
 
 
+def test_trainer_and_forecast_share_the_models_and_forecast_only_reads_them() -> None:
+    text = (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
+    place = "models:/var/lib/gridtide/.gridtide/models"
+    assert f'"{place}:ro"' in text.split("\n  forecast:\n")[1].split("\n  trainer:\n")[0]
+    assert f'"{place}"' in text.split("\n  trainer:\n")[1].split("\n  policy:\n")[0]
+    assert place.split(":")[1] in (ROOT / "infra/docker/Dockerfile").read_text(encoding="utf-8")
+
+
 def test_each_service_has_the_password_of_its_role_alone() -> None:
     services = resolved_services()
     having = {
@@ -85,6 +93,6 @@ def test_each_service_has_the_password_of_its_role_alone() -> None:
     assert having == {
         "p w/#@": {"timescaledb", "setup"},
         "adds-rows": {"setup", "record"},
-        "reads-rows": {"setup", "grafana"},
+        "reads-rows": {"setup", "grafana", "trainer"},
     }
     assert "postgresql://gridtide_recorder@" in services["record"]

@@ -220,3 +220,12 @@ async def test_forecast_accuracy_pairs_forecasts_with_the_load_that_came(connect
     assert long["load_tokens_per_second"] == 120.0
     await connection.execute("SET gridtide.run_id = 'replay'")
     assert await rows(connection, "SELECT * FROM forecast_accuracy") == []
+
+
+async def test_forecast_accuracy_knows_what_came_a_day_ahead(connection: Connection) -> None:
+    day, quantiles = 86_400, [80.0, 85.0, 90.0, 100.0, 110.0, 115.0, 120.0]
+    await put(connection, *(load(HERE, after(at), rate, 300) for at, rate in ((0, 50.0), (day, 125.0))))
+    await put(connection, forecast(after(300), (day, quantiles)))
+    (found,) = await rows(connection, "SELECT * FROM forecast_accuracy")
+    assert (found["horizon_seconds"], found["forecasts"], found["wmape_ratio"]) == (day, 1, 0.2)
+    assert (found["persistence_wmape_ratio"], found["coverage_ratio"]) == (0.6, 0.0)

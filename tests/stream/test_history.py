@@ -28,6 +28,9 @@ STEPS = 60
 FRAMES_A_STEP = 10
 SITES = 7
 
+# What a database does to the recorder is the same whatever the broker.
+on_one_broker = pytest.mark.parametrize("broker", ["embedded"], indirect=True, scope="session")
+
 
 async def _feed(rig: Rig, first: int, last: int) -> None:
     frames, rates = readings(STEPS).of_run(rig.run_id, first, last)
@@ -59,6 +62,7 @@ async def test_recorder_killed_with_uncommitted_positions_writes_every_key_once(
         await rig.until("every report", lambda: _rows(database_dsn, "inference_requests") == STEPS * SITES)
 
 
+@on_one_broker
 async def test_recorder_waits_for_a_database_that_is_killed_and_loses_nothing(
     broker: tuple[str, str], tmp_path: Path
 ) -> None:
@@ -120,6 +124,7 @@ async def _assert_waits(rig: Rig, dsn: str, reason: str, held: dict[int, int]) -
     assert await rig.committed("record", GPU_TELEMETRY.name) == held
 
 
+@on_one_broker
 async def test_recorder_that_lost_a_right_waits_until_it_has_it_again(
     broker: tuple[str, str], tmp_path: Path, database_dsn: str
 ) -> None:
@@ -187,6 +192,7 @@ def _fill(disk: Path) -> Path:
                 return filler
 
 
+@on_one_broker
 async def test_recorder_waits_while_the_disk_is_full(
     broker: tuple[str, str], tmp_path: Path, database_dsn: str
 ) -> None:
@@ -207,6 +213,7 @@ async def test_recorder_waits_while_the_disk_is_full(
             assert recorder.pid is not None, "the recorder itself went on"
 
 
+@on_one_broker
 async def test_recorder_leaves_raw_telemetry_out_where_it_is_told_to(
     broker: tuple[str, str], tmp_path: Path, database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

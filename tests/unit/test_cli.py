@@ -12,7 +12,19 @@ from infra.embedded.process import free_port
 from infra.settings import DEMO_FLEET_FILE
 from streams import cli
 
-COMMANDS = ("demo", "worker", "stage", "controller", "lock-out", "replay", "topics", "migrate")
+COMMANDS = (
+    "demo",
+    "worker",
+    "stage",
+    "controller",
+    "lock-out",
+    "replay",
+    "topics",
+    "migrate",
+    "backtest",
+    "train",
+    "models",
+)
 REPLAY = {"GRIDTIDE_RUN_ID": "replay-1"}
 
 
@@ -88,7 +100,7 @@ def test_a_wrong_fleet_file_is_named_with_its_key(arguments: list[str]) -> None:
     assert said.startswith("fleet.toml: fleets[0].sites[0].pue: ")
 
 
-@pytest.mark.parametrize("command", [name for name in COMMANDS if name not in {"controller", "lock-out", "stage"}])
+@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"controller", "lock-out", "stage", "backtest"}))
 def test_a_wrong_setting_is_named(command: str) -> None:
     said = refused(command, GRIDTIDE_PARTITIONS="many")
     assert said.startswith("GRIDTIDE_PARTITIONS: ")

@@ -1,0 +1,1 @@
+"""How good the forecaster would have been on a past load."""

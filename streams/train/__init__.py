@@ -1,0 +1,1 @@
+"""Training, out of the stream's process: history in, a model that serves if it is better out."""
