@@ -14,6 +14,8 @@ _SHORTEST_MEMORY_UPDATES = 138
 _FAST_UPDATES, _SLOW_UPDATES = 12.0, 144.0
 _WIDENING_RATE = 0.04
 _TINY = 1e-9
+# An error of a load that was nothing a moment ago is no measure of those to come: the widening answers for it.
+_MOST_UNITS = 6.0
 _USED = ("regret", "square", "fast_error", "slow_error", "widening")
 
 
@@ -137,4 +139,4 @@ def _learn(
     place = (fields["scored"].astype(np.int64) - 1) % RING
     ring = fields["ring"]
     where = np.nonzero(due)
-    ring[(*where, place[where])] = (error / unit)[due]
+    ring[(*where, place[where])] = np.clip(error / unit, -_MOST_UNITS, _MOST_UNITS)[due]

@@ -40,16 +40,17 @@ def simple_experts(base: Levels, at: NDArray[np.int64], horizon_steps: Steps) ->
     `horizon_steps` is one for all, or one for each of `at`.
     """
     now, day = base.filled[:, at], base.day_steps
-    then, target = back(base.filled, at, day), back(base.filled, at, day - horizon_steps)
-    unit = 0.05 * back(base.scale, at, day) + 1e-9
+    week, yesterday = 7 * day, -(-horizon_steps // day) * day  # beyond a day ahead, as many days ago
+    then, target = back(base.filled, at, yesterday), back(base.filled, at, yesterday - horizon_steps)
+    unit = 0.05 * back(base.scale, at, yesterday) + 1e-9
     factor = np.clip(target / np.maximum(then, unit), _LEAST_FACTOR, _MOST_FACTOR)
     said = [
         now,
         *(base.levels[level][:, at] for level in _LEVELS),
         np.where(np.isnan(then), np.nan, target),
-        now + smooth_back(base.filled, at, day - horizon_steps) - smooth_back(base.filled, at, day),
+        now + smooth_back(base.filled, at, yesterday - horizon_steps) - smooth_back(base.filled, at, yesterday),
         now * factor,
-        now + smooth_back(base.filled, at, 7 * day - horizon_steps) - smooth_back(base.filled, at, 7 * day),
+        now + smooth_back(base.filled, at, week - horizon_steps) - smooth_back(base.filled, at, week),
     ]
     return np.asarray(np.maximum(np.stack(said, axis=-1), 0.0))
 

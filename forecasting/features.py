@@ -203,7 +203,7 @@ def back(values: Floats, at: NDArray[np.int64], steps: Steps) -> Floats:
 
 
 def smooth_back(values: Floats, at: NDArray[np.int64], steps: Steps) -> Floats:
-    """The mean of three values about the one `steps` before each of `at`; two where the third would lie ahead."""
+    """The mean of three values about the one `steps` before each of `at`; that one twice where the next lies ahead."""
     middle, before = back(values, at, steps), back(values, at, steps + 1)
     after = np.where(np.greater_equal(steps, 1), back(values, at, steps - 1), middle)
     return np.asarray((before + middle + after) / 3)

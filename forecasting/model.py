@@ -24,6 +24,7 @@ _WINSORISED_RATIO = 0.05
 _DRAWN_A_ROW = 2
 _LINE_CLIP = 5.0
 _RIDGE_A_ROW = 1.0
+_LEAST_WEIGHT = 0.01  # of the series' mean
 # Threads of one small fit or prediction wait for one another more than they work.
 _THREADS = ThreadpoolController()
 
@@ -64,7 +65,8 @@ def rows_of(base: Levels, at: NDArray[np.int64], horizon_steps: int, weekdays: b
     scale = base.scale[:, at]
     changes = (known[:, at + horizon_steps] - base.filled[:, at]) / scale
     weights = scale / base.scale.mean(axis=1, keepdims=True)
-    usable = np.isfinite(changes)
+    # Seen from a lull's tiny scale, what follows it is beyond all measure: nothing is learned there.
+    usable = np.isfinite(changes) & (weights >= _LEAST_WEIGHT)
     return Rows(found[usable], changes[usable], weights[usable])
 
 

@@ -21,13 +21,15 @@ def probability_above(limit: Floats, quantiles: Floats) -> Floats:
     """
     limit = np.asarray(limit, dtype=np.float64)[..., None]
     low, high = quantiles[..., :-1], quantiles[..., 1:]
-    share = np.clip((limit - low) / np.maximum(high - low, _TINY), 0.0, 1.0)
+    # Where two quantiles are one, a limit that they don't exceed is above them.
+    share = np.where(limit >= high, 1.0, np.clip((limit - low) / np.maximum(high - low, _TINY), 0.0, 1.0))
     inside = _LEVELS[0] + (share * np.diff(_LEVELS)).sum(axis=-1)
     upper = np.maximum(quantiles[..., -1] - quantiles[..., -3], _TINY) / np.log((1 - _LEVELS[-3]) / (1 - _LEVELS[-1]))
     lower = np.maximum(quantiles[..., 2] - quantiles[..., 0], _TINY) / np.log(_LEVELS[2] / _LEVELS[0])
     beyond = np.maximum(limit[..., 0] - quantiles[..., -1], 0.0) / upper
     below = np.maximum(quantiles[..., 0] - limit[..., 0], 0.0) / lower
-    above = np.where(beyond > 0, (1 - _LEVELS[-1]) * np.exp(-beyond), 1 - inside)
+    certain = quantiles[..., -1] - quantiles[..., 0] <= _TINY
+    above = np.where(beyond > 0, (1 - _LEVELS[-1]) * np.exp(-beyond), np.where(certain, 0.0, 1 - inside))
     return np.asarray(np.where(below > 0, 1 - _LEVELS[0] * np.exp(-below), above))
 
 

@@ -77,8 +77,11 @@ def backtest(
 
     series = read_series(requests, column, step_seconds, missing, lambda note: say.print(note, markup=False))
     options = _options(requests, series, ahead, train_seconds, refit_seconds)
-    with _bar() as progress:
-        done = run(series, options, progress)
+    try:
+        with _bar() as progress:
+            done = run(series, options, progress)
+    except ValueError as error:
+        raise ConfigurationError(f"{requests}: {error}") from None
     figures = summary(done)
     console = say if json_file == _STDOUT else Console(highlight=False)
     console.print(page(figures))

@@ -57,3 +57,11 @@ def test_prior_weights_are_shares_of_which_the_last_value_gets_less_as_it_gets_f
     np.testing.assert_allclose(found.sum(axis=1), 1.0)
     assert (np.diff(found[:, SIMPLE.index("last")]) <= 0).all()
     assert (np.diff(found[:, SIMPLE.index("same_time_yesterday")]) >= 0).all()
+
+
+def test_simple_experts_know_the_time_of_day_beyond_a_day_ahead() -> None:
+    values = wave(6 * DAY, TWO_HOURS_SECONDS, noise_ratio=0.0)
+    horizon = DAY + 5
+    found = said(values[:-horizon], horizon)
+    for name in ("same_time_yesterday", "scaled_like_yesterday"):
+        assert found[name] == pytest.approx(values[-1])

@@ -92,3 +92,9 @@ def test_trailing_median_is_that_of_the_known_of_the_last_half_hour(
         )
     np.testing.assert_allclose(found, expected)
     np.testing.assert_array_equal(found[0], trailing_median(values[0], np.array(at), step_seconds))
+
+
+def test_probability_above_is_none_where_nothing_is_ever_more() -> None:
+    assert probability_above(np.zeros(1), np.zeros((1, 7)))[0] == 0.0
+    now, ahead = np.zeros(1), steps_within(1800.0, 300.0, (1, 2, 6))
+    assert probability_within(np.zeros(1), np.zeros((1, 3, 7)), now, ahead)[0] == 0.0
