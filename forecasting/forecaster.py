@@ -1,8 +1,9 @@
 """What serves: every series of many sites in one call, from their histories and what they have learnt."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,22 +21,28 @@ from forecasting.state import Layout, Track
 HORIZONS_SECONDS = (*range(300, 7201, 300), *range(10_800, 86_401, 3600))
 SPIKE_WITHIN_SECONDS = (600, 1800)
 
-# Between these a forecast is drawn as a straight line; those of more than two hours are scored once an hour.
+# Between these a forecast is drawn as a straight line; those of more than two hours are scored once an hour,
+# nearer ones every five minutes at most: of short steps, the forecasts that wait would not fit in a site's memory.
 _ANCHORS_SECONDS = (300, 600, 900, 1200, 1800, 2700, 3600, 5400, 7200)
 _FAR_ANCHORS_SECONDS = (10_800, 14_400, 21_600, 28_800, 43_200, 57_600, 72_000, 86_400)
-_FAR_CADENCE_SECONDS = 3600
-# Last week's shape, and a day for the horizon.
+_NEAR_CADENCE_SECONDS, _FAR_CADENCE_SECONDS = 300, 3600
+# Last week's shape, and a day for the horizon; of short steps no more than a site's history keeps, and one before it.
 _WINDOW_SECONDS = 8 * DAY_SECONDS
+_MOST_WINDOW_STEPS = 8_065
 
 
 @dataclass(slots=True, eq=False)
 class SeriesHistory:
-    """One series of one site: its last closed steps (n,), NaN where not observed, the last of which ends at `end`."""
+    """One series of one site: its last closed steps (n,), NaN where not observed, the last of which ends at `end`.
+
+    `gaps`: how many steps, all of them gaps, closed at once after the last one that the track has not seen.
+    """
 
     steps: Sequence[float | None] | Floats
     end: datetime
     step_seconds: float
     track: Track = field(default_factory=Track)
+    gaps: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,11 +60,14 @@ class SeriesForecast:
 
 def live_layout(step_seconds: float) -> Layout:
     """The horizons that are forecast in steps of this length; those between are drawn."""
-    near = sorted({max(1, round(seconds / step_seconds)) for seconds in _ANCHORS_SECONDS})
+    near_cadence = math.ceil(_NEAR_CADENCE_SECONDS / step_seconds)
     cadence = max(1, round(_FAR_CADENCE_SECONDS / step_seconds))
-    far = {max(1, round(seconds / step_seconds / cadence)) * cadence for seconds in _FAR_ANCHORS_SECONDS}
-    far_steps = sorted(steps for steps in far if steps > near[-1])
-    return Layout((*near, *far_steps), (*[1] * len(near), *[cadence] * len(far_steps)), len(EXPERTS))
+    near, far = (
+        sorted({max(1, round(seconds / step_seconds / beat)) * beat for seconds in anchors})
+        for anchors, beat in ((_ANCHORS_SECONDS, near_cadence), (_FAR_ANCHORS_SECONDS, cadence))
+    )
+    far = [steps for steps in far if steps > near[-1]]
+    return Layout((*near, *far), (*[near_cadence] * len(near), *[cadence] * len(far)), len(EXPERTS))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,9 +93,15 @@ class Forecaster:
         Args:
             sites: histories with at least one known step each.
             thresholds: the load above which each one's spike begins; None: twice its last half hour's median.
+
+        Raises:
+            ValueError: a history has steps of another length.
         """
         if not sites:
             return []
+        if any(each.step_seconds != self.step_seconds for each in sites):
+            raise ValueError(f"every history must have steps of {self.step_seconds:g} s")
+        self._learn_before_gaps(sites)
         known, starts = self._windows(sites)
         base = levels_of(known, starts, self.step_seconds)
         numbers = np.array([round(each.end.timestamp() / self.step_seconds) - 1 for each in sites])
@@ -105,6 +121,23 @@ class Forecaster:
             for quantiles, limit, spike, flag in zip(drawn, limits, spikes, flags, strict=True)
         ]
 
+    def _learn_before_gaps(self, sites: Sequence[SeriesHistory]) -> None:
+        """Takes the observed step before the gaps that closed with it, as a walk step by step would have."""
+        late = [each for each in sites if 0 < each.gaps < len(each.steps)]
+        late = [each for each in late if np.isfinite(np.float64(each.steps[-1 - each.gaps]))]
+        before = [
+            SeriesHistory(
+                each.steps[: -each.gaps],
+                each.end - timedelta(seconds=each.gaps * each.step_seconds),
+                each.step_seconds,
+                each.track,
+            )
+            for each in late
+        ]
+        self.advance(before, [None] * len(before))
+        for each, then in zip(late, before, strict=True):
+            each.track, each.gaps = then.track, 0
+
     def said(self, base: Levels) -> Floats:
         """What every expert says from the last step of series (S, n), shape (S, A, E)."""
         ahead = np.array(self.plan.layout.horizon_steps)
@@ -121,7 +154,7 @@ class Forecaster:
 
     def _windows(self, sites: Sequence[SeriesHistory]) -> tuple[Floats, Floats]:
         """The last days of each series in a row of its own, NaN before its beginning; and when they begin."""
-        length = round(_WINDOW_SECONDS / self.step_seconds) + 1
+        length = min(round(_WINDOW_SECONDS / self.step_seconds) + 1, _MOST_WINDOW_STEPS)
         known = np.full((len(sites), length), np.nan)
         for row, each in zip(known, sites, strict=True):
             steps = np.asarray(each.steps, dtype=np.float64)

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from forecasting.online import Scorecard, StepScore
+from forecasting.quality import CLOCK_JUMP
 from forecasting.state import Track
 from schemas.site import LoadState
 
@@ -32,9 +33,10 @@ _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY = timedelta(days=1)
 
 # Two weeks of the site, so that last week's shape is known twice; of a class enough to know it once, a day ahead.
-# Fewer of shorter steps: a history must fit in one record of a stage's memory.
+# Fewer of shorter steps: with its tracks and scores, a history of all its classes must fit in one record of a stage's
+# memory.
 _SITE_SPAN, _MOST_SITE_STEPS = timedelta(days=14), 8_064
-_CLASS_SPAN, _MOST_CLASS_STEPS = timedelta(days=8), 4_608
+_CLASS_SPAN, _MOST_CLASS_STEPS = timedelta(days=8), 2_880
 
 # Those that are heard of later are in the site's total alone: names come from outside, and memory has an end.
 _MOST_CLASSES = 8
@@ -120,10 +122,11 @@ class LoadPart:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """A step that closed: when it ended, and how good the forecasts of it were."""
+    """A step that closed: when it ended, how good the forecasts of it were, and how many gaps closed after it."""
 
     ended_at: datetime
     scores: list[StepScore]
+    gaps: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -187,7 +190,7 @@ class SiteHistory:
         if step_start - self.end > _JUMP:
             self.jumped_at = step_start
         self.end, self.open_seconds = step_start, 0.0
-        return Closing(ended_at, scores)
+        return Closing(ended_at, scores, closed - 1)
 
     def _step_start(self, at: datetime) -> datetime:
         since = (at - _BEGINNING).total_seconds()
@@ -210,7 +213,7 @@ class SiteHistory:
     def flags(self) -> list[str]:
         """What is out of the ordinary about the history itself."""
         jumped = self.jumped_at is not None and self.end is not None and self.end - self.jumped_at < _DAY
-        return ["clock-jump"] if jumped else []
+        return [CLOCK_JUMP] if jumped else []
 
     def to_json(self) -> bytes:
         """The history as a stage's memory keeps it."""

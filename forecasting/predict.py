@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from forecasting.forecaster import Forecaster, SeriesForecast, SeriesHistory
+from forecasting.forecaster import SPIKE_WITHIN_SECONDS, Forecaster, SeriesForecast, SeriesHistory
 from forecasting.history import DECODE, PREFILL, QUANTITIES, SITE, Closing, LoadPart, SiteHistory
 from forecasting.power import SitePower
 from schemas.envelope import LIVE_RUN
 from schemas.forecast import SiteForecast
 from schemas.score import ForecastScore
 
-SPIKE_WITHIN_SECONDS = (600, 1800)
 _DIGITS = 4
 # The mix of prompts and answers moves slowly: it is taken over so long.
 _MIX_SECONDS = 1800.0
@@ -23,12 +22,16 @@ _MIX_SECONDS = 1800.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Due:
-    """A site whose step has closed; without `power` (a site that the fleet file lacks) none is forecast."""
+    """A site whose step has closed, and so many gaps after it at once.
+
+    Without `power` (a site that the fleet file lacks) none is forecast.
+    """
 
     fleet_id: str
     site_id: str
     history: SiteHistory
     power: SitePower | None
+    gaps: int = 0
 
 
 def predict(
@@ -45,7 +48,7 @@ def predict(
     thresholds: list[float | None] = []
     for each, named in zip(due, parts, strict=True):
         for name, part in named:
-            series += _series(each.history, part)
+            series += _series(each, part)
             limit = _threshold(each.history, each.power) if name == SITE else None
             thresholds += [limit if row == DECODE else None for row in range(len(QUANTITIES))]
     made = iter(forecaster.advance(series, thresholds)) if series else iter(())
@@ -58,11 +61,12 @@ def predict(
     return forecasts
 
 
-def _series(history: SiteHistory, part: LoadPart) -> list[SeriesHistory]:
+def _series(due: Due, part: LoadPart) -> list[SeriesHistory]:
+    history = due.history
     assert history.end is not None
     rows = part.steps.astype(np.float64)
     return [
-        SeriesHistory(steps=row, end=history.end, step_seconds=history.step_seconds, track=track)
+        SeriesHistory(steps=row, end=history.end, step_seconds=history.step_seconds, track=track, gaps=due.gaps)
         for row, track in zip(rows, part.tracks, strict=True)
     ]
 

@@ -14,6 +14,7 @@ GAPS = "gaps"
 DEAD_SENSOR = "dead-sensor"
 ZEROS = "zeros"
 LEVEL_SHIFT = "level-shift"
+CLOCK_JUMP = "clock-jump"  # said by the history, which alone sees it
 
 _GAP_STEPS = 12
 _HALF_HOUR_SECONDS = 1800.0

@@ -33,7 +33,8 @@ def attach(stage: Stage) -> None:
     async def partition_of(batch: Batch) -> tuple[Memory, PartitionHistories]:
         metrics.forget_forecast_scores()  # a site may be another worker's now
         memory = await opened(stage, MEMORY, batch.partition)
-        histories = histories_of(memory.found, step_seconds, lost)
+        # In a thread, as what a batch takes: reading a thousand histories takes seconds.
+        histories = await asyncio.to_thread(histories_of, memory.found, step_seconds, lost)
         return memory, PartitionHistories(step_seconds, run_id, stage.fleet_file, serving, histories)
 
     partitions = Assigned(partition_of)
@@ -48,7 +49,7 @@ def attach(stage: Stage) -> None:
             await stage.send(FORECAST_SCORES, made.scores)
             _tell(made.scores)
             sites = state.to_remember(made)
-            remembered = [(site_id, state.histories[site_id].to_json()) for site_id in sites]
+            remembered = await asyncio.to_thread(state.written, sites)
             await memory.remember(remembered, batch.next_offset)
             position = state.held.release(sites)
             if position is not None:

@@ -1,6 +1,6 @@
 """The histories of one partition's sites: states in, forecasts and scores out. Pure."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -69,7 +69,8 @@ class PartitionHistories:
                 self._forecast(due, made)
             closing = history.fold(state)
             if closing is not None:
-                due[state.site_id] = Due(state.fleet_id, state.site_id, history, self._power(state.site_id))
+                power = self._power(state.site_id)
+                due[state.site_id] = Due(state.fleet_id, state.site_id, history, power, closing.gaps)
                 made.scores.extend(score_records(due[state.site_id], closing, self.run_id))
         self._forecast(due, made)
         self.held.hold(next_offset, feeds)
@@ -92,6 +93,10 @@ class PartitionHistories:
         if self.held.waiting > _PATIENCE_BATCHES:
             sites |= {str(site_id) for site_id in self.held.oldest_feeds()}
         return sites
+
+    def written(self, sites: Iterable[str]) -> list[tuple[str, bytes]]:
+        """These sites, each with its history as a memory keeps it."""
+        return [(site_id, self.histories[site_id].to_json()) for site_id in sites]
 
 
 def histories_of(

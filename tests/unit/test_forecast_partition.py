@@ -73,6 +73,16 @@ def test_fold_scores_what_was_forecast() -> None:
     assert first.model == state.serving.current().name
 
 
+def test_fold_learns_of_a_site_that_is_silent_every_second_step() -> None:
+    forecaster = statistical(300.0)
+    state = PartitionHistories(300.0, "live", DEMO, Fixed(forecaster))
+    heard = [load("a", at).model_copy(update={"window_end": after(at + 300)}) for at in range(0, 4800, 600)]
+    state.fold(arrived(*heard), len(heard))
+    for track in (track for part in state.histories["a"].parts.values() for track in part.tracks):
+        # Seven steps have closed; the last six were forecast ten minutes before.
+        assert forecaster.plan.layout.fields(track.state[None])["scored"][0, 1] == 6
+
+
 def test_fold_says_what_the_forecaster_is_a_fallback_for() -> None:
     state = partition()
     state.serving = Fixed(statistical(20.0), ("fallback:artefact-refused",))
@@ -91,6 +101,7 @@ def test_the_position_waits_for_each_site_that_was_fed() -> None:
     state = partition()
     state.fold(arrived(load("a", 0), load("b", 0)), 2)
     made = state.fold(arrived(load("a", 20)), 3)
+    assert state.written(["a"]) == [("a", state.histories["a"].to_json())]
     assert state.held.release(state.to_remember(made)) is None
     made = state.fold(arrived(load("b", 30)), 4)
     assert state.held.release(state.to_remember(made)) == 4

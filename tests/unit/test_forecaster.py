@@ -10,11 +10,12 @@ from forecasting.backtest import Options, backtest
 from forecasting.experts import LEARNED
 from forecasting.features import features
 from forecasting.forecaster import HORIZONS_SECONDS, SeriesForecast, live_layout, statistical
+from forecasting.history import history_for
 from forecasting.model import rows_of
 from forecasting.series import Floats
 from forecasting.state import Track
 from forecasting.train import learned_points, series_levels
-from tests.load_cases import HALF_HOUR_SECONDS, TWO_HOURS_SECONDS, history_of, series_of, trained, walked, wave
+from tests.load_cases import HALF_HOUR_SECONDS, MONDAY, TWO_HOURS_SECONDS, history_of, series_of, trained, walked, wave
 
 DAY = 48  # steps
 BEFORE = 3 * DAY
@@ -174,9 +175,37 @@ def test_advance_after_a_clock_jump_scores_nothing_that_waited() -> None:
     assert not FORECASTER.plan.layout.fields(site.track.state[None])["scored"].any()
 
 
-@pytest.mark.parametrize("step_seconds", [20.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0])
+def test_advance_learns_of_the_step_before_gaps_that_closed_with_it() -> None:
+    values = wave(60, HALF_HOUR_SECONDS)
+    values[20:][::2] = np.nan
+    each_step = walked(FORECASTER, values[None])
+    site = history_of([], HALF_HOUR_SECONDS)
+    for step in [*range(19), *range(20, 60, 2)]:
+        site.steps, site.end = values[: step + 1], MONDAY + (step + 1) * timedelta(seconds=HALF_HOUR_SECONDS)
+        site.gaps = int(np.isnan(values[step]))
+        (made,) = FORECASTER.advance([site], [None])
+        assert made.quantiles.tobytes() == each_step[step][0].quantiles.tobytes()
+    # Of 39 observed steps, all but those that nothing had been forecast of before.
+    assert FORECASTER.plan.layout.fields(site.track.state[None])["scored"][0, :2].tolist() == [38, 37]
+
+
+def test_advance_looks_back_no_further_than_a_history_of_short_steps_is_kept() -> None:
+    forecaster = statistical(60.0)
+    kept = history_for(60.0).keep_steps
+    longer = np.concatenate([np.full(3000, 1e6), wave(kept + 1, 60.0)])
+    ours, same = (forecaster.advance([history_of(longer[cut:], 60.0)], [None])[0] for cut in (0, 3000))
+    np.testing.assert_array_equal(ours.quantiles[NEAR, 3], same.quantiles[NEAR, 3])
+
+
+def test_advance_refuses_steps_of_another_length() -> None:
+    with pytest.raises(ValueError, match=r"^every history must have steps of 1800 s$"):
+        FORECASTER.advance([history_of([1.0], TWO_HOURS_SECONDS)], [None])
+
+
+@pytest.mark.parametrize("step_seconds", [20.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0])
 def test_live_layout_asks_for_whole_beats(step_seconds: float) -> None:
     layout = live_layout(step_seconds)
     assert list(layout.horizon_steps) == sorted(set(layout.horizon_steps))
     assert all(steps % cadence == 0 for steps, cadence in zip(layout.horizon_steps, layout.cadence_steps, strict=True))
+    assert min(layout.cadence_steps) * step_seconds >= 300
     assert layout.horizon_steps[-1] * step_seconds == HORIZONS_SECONDS[-1]

@@ -5,10 +5,15 @@ import math
 from datetime import timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from forecasting.history import DECODE, PREFILL, REQUESTS, SITE, SiteHistory, history_for
+from forecasting.forecaster import live_layout
+from forecasting.history import DECODE, PREFILL, QUANTITIES, REQUESTS, SITE, LoadPart, SiteHistory, history_for
+from forecasting.online import SCORED_SECONDS
+from forecasting.state import Track
+from schemas.catalog import MAX_MESSAGE_BYTES
 from schemas.site import ClassLoad, LoadState
 from tests.examples import LOAD, NOON, after
 
@@ -68,6 +73,11 @@ def test_a_step_seen_for_less_than_half_is_a_gap() -> None:
 def test_steps_without_any_window_are_gaps() -> None:
     history = folded(state(0), state(10), state(130))
     assert (steps(history), history.end) == ([100.0, None, None, None], after(120))
+
+
+def test_a_closing_says_how_many_gaps_came_with_it() -> None:
+    history = folded(state(0), state(10))
+    assert [closing.gaps for at in (30, 40, 130) if (closing := history.fold(state(at)))] == [0, 2]
 
 
 def test_a_window_not_newer_than_the_newest_changes_nothing() -> None:
@@ -176,6 +186,22 @@ def test_what_another_forecaster_had_learnt_is_dropped_and_the_steps_kept(tracks
     assert (steps(read), len(read.site.tracks)) == (steps(history), 3)
 
 
+@pytest.mark.parametrize("step_seconds", [10.0, 15.0, 20.0, 60.0, 120.0, 200.0, 299.0, 300.0, 3600.0])
+def test_a_full_history_is_far_smaller_than_a_message_may_be(step_seconds: float) -> None:
+    def full(keep_steps: int) -> LoadPart:
+        tracks = [Track(np.ones(live_layout(step_seconds).size, dtype=np.float32)) for _ in QUANTITIES]
+        return LoadPart(np.ones((len(QUANTITIES), keep_steps), dtype=np.float32), tracks, [1 / 3] * 3)
+
+    many = [of_class(f"class-{number}", 1.0) for number in range(12)]
+    history = history_for(step_seconds)
+    history.fold(state(0, classes=many))
+    for name in history.parts:
+        history.parts[name] = full(history.keep_steps if name == SITE else history.keep_class_steps)
+    history.scores.issue(1, dict.fromkeys(SCORED_SECONDS, np.ones(7)), "m" * 40, step_seconds)
+    assert len(history.parts) == 1 + 8
+    assert len(history.to_json()) < 0.75 * MAX_MESSAGE_BYTES
+
+
 def test_history_for_keeps_two_weeks_and_of_short_steps_fewer() -> None:
     assert (history_for(300.0).keep_steps, history_for(300.0).keep_class_steps) == (14 * 288, 8 * 288)
-    assert (history_for(10.0).keep_steps, history_for(10.0).keep_class_steps) == (8_064, 4_608)
+    assert (history_for(10.0).keep_steps, history_for(10.0).keep_class_steps) == (8_064, 2_880)

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecasting.forecaster import statistical
+from forecasting.forecaster import SPIKE_WITHIN_SECONDS, statistical
 from forecasting.history import SITE, Closing, LoadPart, SiteHistory, history_for
 from forecasting.online import StepScore
 from forecasting.power import SitePower
-from forecasting.predict import SPIKE_WITHIN_SECONDS, Due, predict, score_records, significant
+from forecasting.predict import Due, predict, score_records, significant
 from infra.settings import DEMO_FLEET_FILE, load_fleet_file
 from schemas.catalog import MAX_RECORD_BYTES, SITE_FORECASTS
 from schemas.forecast import HorizonForecast, SiteForecast
