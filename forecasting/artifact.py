@@ -12,6 +12,7 @@ import importlib
 import inspect
 import json
 import platform
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ import skops.io
 from pydantic import ValidationError
 
 from forecasting.card import ArtifactError, ModelCard, Versions
-from forecasting.forecaster import Forecaster
+from forecasting.forecaster import Forecaster, SeriesHistory
 from forecasting.parts import from_parts, parts
 
 # The code that a model must be met by again: what makes its features, what its trees are trained to say, and what
@@ -79,15 +80,17 @@ def read_card(data: bytes, name: str) -> ModelCard:
     try:
         found = json.loads(data)
         said, seal = found["card"], found["seal"]
-        if seal != _seal_of(said):
-            raise ArtifactError(f"{name}: card.json was changed after it was written: its seal does not fit")
+        fits = seal == _seal_of(said)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ArtifactError(f"{name}: card.json is not a model card") from None
+    if not fits:
+        raise ArtifactError(f"{name}: card.json was changed after it was written: its seal does not fit")
+    try:
         card = ModelCard.model_validate_json(json.dumps(said))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ArtifactError(f"{name}: card.json: {place}: {first['msg']}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError):
-        raise ArtifactError(f"{name}: card.json is not a model card") from None
     if card.name != name:
         raise ArtifactError(f"{name}: card.json is that of {card.name}")
     return card
@@ -113,13 +116,13 @@ def unpacked(card: ModelCard, model: bytes, here: Versions, step_seconds: float)
         _refuse_foreign(model)
         found: Any = skops.io.loads(model)
         forecaster = from_parts(found)
+        _refuse_another(card, forecaster)
+        _try_out(forecaster)
     except ArtifactError as error:
         raise ArtifactError(f"{card.name}: {error}") from None
     except Exception as error:
         line = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise ArtifactError(f"{card.name}: model.skops can't be read: {line}") from error
-    if (forecaster.name, forecaster.step_seconds) != (card.name, card.step_seconds):
-        raise ArtifactError(f"{card.name}: model.skops holds {forecaster.name}, steps of {forecaster.step_seconds:g} s")
     return forecaster
 
 
@@ -138,6 +141,19 @@ def _refuse_unfit(card: ModelCard, here: Versions, step_seconds: float) -> None:
         raise ArtifactError(
             f"{card.name}: forecasts in steps of {card.step_seconds:g} s, and steps of {step_seconds:g} s are asked"
         )
+
+
+def _refuse_another(card: ModelCard, forecaster: Forecaster) -> None:
+    if (forecaster.name, forecaster.step_seconds) != (card.name, card.step_seconds):
+        raise ArtifactError(f"model.skops holds {forecaster.name}, steps of {forecaster.step_seconds:g} s")
+
+
+def _try_out(forecaster: Forecaster) -> None:
+    """One forecast, here rather than in the stream: what still does not fit raises."""
+    history = SeriesHistory([1.0], datetime(2000, 1, 1, tzinfo=UTC), forecaster.step_seconds)
+    (made,) = forecaster.advance([history], [None])
+    if not np.isfinite(made.quantiles).all():
+        raise ValueError("a forecast of it is no number")
 
 
 def _refuse_foreign(model: bytes) -> None:

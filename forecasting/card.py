@@ -29,7 +29,10 @@ class Versions(Value):
 
 
 class Losses(Value):
-    """Pinball loss on the steps held out, over the mean load of each series, averaged: the lower the better."""
+    """Pinball loss on the steps held out, over persistence's mean absolute error there: the lower the better.
+
+    One for each horizon of each series, averaged.
+    """
 
     candidate: Loss | None = Field(description="this model; null where it is not finite")
     baseline: Loss | None = Field(description="the statistical forecaster")

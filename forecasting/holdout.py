@@ -14,16 +14,18 @@ _WARM_UP_SECONDS = 86_400.0
 _LEVELS = np.array(QUANTILE_LEVELS)
 
 
-def holdout_pinball(forecaster: Forecaster, series: Sequence[LoadSeries], from_step: int) -> float:
+def holdout_pinball(forecaster: Forecaster, series: Sequence[LoadSeries], from_steps: Sequence[int]) -> float:
     """Mean pinball loss (Koenker and Bassett 1978) over horizons and series, each in units of persistence's error.
 
-    Of forecasts issued at the steps from `from_step` on, for at most 48 of the series, evenly chosen; the blend and
-    the intervals walk through the day before first, as they would live. Every horizon of every series counts alike: in
-    the load's own unit the hours far ahead would drown the minutes. NaN where nothing came that can be judged, and
-    where a forecast is none.
+    Of forecasts of each series' steps from its own of `from_steps` on, for at most 48 of the series, evenly chosen; the
+    blend and the intervals walk through the day before first, as they would live. A forecast belongs to its target: of
+    a day held out the horizon of a day is judged by what was said the day before. Every horizon of every series counts
+    alike: in the load's own unit the hours far ahead would drown the minutes. A series that never changes judges
+    nobody. NaN where nothing came that can be judged, and where a forecast is none.
     """
     every = max(1, -(-len(series) // _MOST_SERIES))
-    losses = np.concatenate([np.empty(0), *(_losses(forecaster, each, from_step) for each in series[::every])])
+    chosen = zip(series[::every], from_steps[::every], strict=True)
+    losses = np.concatenate([np.empty(0), *(_losses(forecaster, each, from_step) for each, from_step in chosen)])
     return float(losses.mean()) if len(losses) else float("nan")
 
 
@@ -42,10 +44,11 @@ def _losses(forecaster: Forecaster, series: LoadSeries, from_step: int) -> Float
     said = all_said(base, layout, learned)
     state = forecaster.plan.started(base.scale[:, start])
     walk = replay(forecaster.plan, state, first_step_number(series), values, said, base, range(start, len(values)))
-    made = {step: quantiles for step, _, quantiles in walk if step >= from_step}
+    made = {step: quantiles for step, _, quantiles in walk}
     losses = []
     for place, ahead in enumerate(layout.horizon_steps):
-        judged = [step for step in made if step + ahead < len(values) and np.isfinite(values[step + ahead])]
+        targets = range(max(from_step, start + ahead), len(values))
+        judged = [target - ahead for target in targets if np.isfinite(values[target])]
         if not judged:
             continue
         came = values[np.array(judged) + ahead]

@@ -70,13 +70,21 @@ def rows_of(base: Levels, at: NDArray[np.int64], horizon_steps: int, weekdays: b
     return Rows(found[usable], changes[usable], weights[usable])
 
 
+def thinned(steps: Sequence[NDArray[np.int64]]) -> list[NDArray[np.int64]]:
+    """The steps of several series to learn from; every so many-th where they are very many.
+
+    Before rows are made of them: those of a hundred sites would take gigabytes.
+    """
+    stride = max(1, -(-sum(map(len, steps)) // _MOST_ROWS))
+    return [each[::stride] for each in steps]
+
+
 def joined(parts: Sequence[Rows]) -> Rows:
-    """The rows of several series; evenly thinned where they are very many."""
-    step = max(1, -(-sum(len(part.changes) for part in parts) // _MOST_ROWS))
+    """The rows of several series."""
     return Rows(
-        np.concatenate([part.features[::step] for part in parts]),
-        np.concatenate([part.changes[::step] for part in parts]),
-        np.concatenate([part.weights[::step] for part in parts]),
+        np.concatenate([part.features for part in parts]),
+        np.concatenate([part.changes for part in parts]),
+        np.concatenate([part.weights for part in parts]),
     )
 
 

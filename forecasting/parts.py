@@ -10,6 +10,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.ensemble._hist_gradient_boosting.common import PREDICTOR_RECORD_DTYPE, X_BITSET_INNER_DTYPE
 from sklearn.ensemble._hist_gradient_boosting.predictor import TreePredictor
 
+from forecasting.features import feature_names
 from forecasting.forecaster import Forecaster, live_plan
 from forecasting.model import HorizonModel
 
@@ -57,16 +58,30 @@ def _tree_parts(trees: HistGradientBoostingRegressor) -> dict[str, object]:
 def _model(found: Mapping[str, Any]) -> HorizonModel:
     line = {name: found[name] for name in _LINE}
     trees, nodes, sizes = found["bare_trees"], found["nodes"].astype(PREDICTOR_RECORD_DTYPE), found["nodes_a_tree"]
-    _refuse_broken(nodes, sizes, len(line["mean"]))
+    if not isinstance(trees, HistGradientBoostingRegressor):
+        raise TypeError(f"{type(trees).__name__} is no trees")
+    # What this process will feed them, not what the file says of itself.
+    features = len(feature_names())
+    _refuse_other_line(line, features)
+    _refuse_broken(nodes, sizes, features)
     no_categories = np.empty((0, 8), dtype=X_BITSET_INNER_DTYPE)
     each_tree = np.split(nodes, np.cumsum(sizes)[:-1])
     trees._predictors = [[TreePredictor(each, no_categories, no_categories)] for each in each_tree]
     return HorizonModel(trees, **line)
 
 
+def _refuse_other_line(line: Mapping[str, Any], features: int) -> None:
+    for name, shape in (("mean", (features,)), ("deviation", (features,)), ("slope", (features,)), ("intercept", ())):
+        found = np.asarray(line[name])
+        if found.shape != shape or found.dtype != np.float64 or not np.isfinite(found).all():
+            raise ValueError(f"the line's {name} is not of {features} features, or not finite")
+    if (line["deviation"] <= 0).any():
+        raise ValueError("the line's deviation is not above zero")
+
+
 def _refuse_broken(nodes: NDArray[Any], sizes: NDArray[np.int64], features: int) -> None:
     """Trees are walked in C, which checks nothing: a branch that leads out, or back, ends or hangs the process."""
-    if not len(sizes) or sizes.min() < 1 or sizes.sum() != len(nodes):
+    if nodes.ndim != 1 or not len(sizes) or sizes.min() < 1 or sizes.sum() != len(nodes):
         raise ValueError(f"{len(nodes)} nodes do not make {len(sizes)} trees")
     size = np.repeat(sizes, sizes)
     place = np.arange(len(nodes)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
@@ -77,3 +92,6 @@ def _refuse_broken(nodes: NDArray[Any], sizes: NDArray[np.int64], features: int)
     known = (nodes["feature_idx"] >= 0) & (nodes["feature_idx"] < features) & (nodes["is_categorical"] == 0)
     if not (leads_on & known)[branch].all():
         raise ValueError("a tree has a branch that leads nowhere")
+    # A threshold may be infinite: what is known goes to one side then, what is unknown to the other.
+    if np.isnan(nodes["num_threshold"][branch]).any() or not np.isfinite(nodes["value"][~branch]).all():
+        raise ValueError("a tree has a threshold or a value that is no number")

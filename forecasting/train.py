@@ -10,7 +10,7 @@ from forecasting import adapt
 from forecasting.experts import EXPERTS, LEARNED, SIMPLE, simple_experts
 from forecasting.features import DAY_SECONDS, WEEKDAY_AFTER_DAYS, Levels, features, levels_of
 from forecasting.forecaster import Forecaster, live_plan
-from forecasting.model import HorizonModel, fit, joined, rows_of
+from forecasting.model import HorizonModel, Rows, fit, joined, rows_of, thinned
 from forecasting.series import Floats, LoadSeries
 from forecasting.state import Layout
 
@@ -65,11 +65,22 @@ def training_steps(steps: int, horizon_steps: int) -> NDArray[np.int64]:
 
 def fit_horizon(data: Studied, horizon_steps: int, weekdays: bool, seed: int) -> HorizonModel | None:
     """What all of the series teach of one horizon."""
-    parts = [
-        rows_of(base, training_steps(known.shape[1], horizon_steps), horizon_steps, weekdays, known)
-        for known, base in zip(data.known, data.levels, strict=True)
+    steps = [training_steps(known.shape[1], horizon_steps) for known in data.known]
+    return fit(_rows(data, steps, horizon_steps, weekdays), seed)
+
+
+def _rows(data: Studied, steps: Sequence[NDArray[np.int64]], horizon_steps: int, weekdays: bool) -> Rows:
+    """What there is to learn from these steps of each series, thinned where it is very much."""
+    came = [
+        at[np.isfinite(known[0, at + horizon_steps] - base.filled[0, at])]
+        for known, base, at in zip(data.known, data.levels, steps, strict=True)
     ]
-    return fit(joined(parts), seed)
+    return joined(
+        [
+            rows_of(base, at, horizon_steps, weekdays, known)
+            for known, base, at in zip(data.known, data.levels, thinned(came), strict=True)
+        ]
+    )
 
 
 def cross_fitted(data: Studied, horizon_steps: int, weekdays: bool, seed: int) -> list[Floats]:
@@ -80,16 +91,16 @@ def cross_fitted(data: Studied, horizon_steps: int, weekdays: bool, seed: int) -
     """
     said = [np.full((known.shape[1], len(LEARNED)), np.nan) for known in data.known]
     for fold in range(_FOLDS):
-        parts, blocks = [], []
-        for known, base in zip(data.known, data.levels, strict=True):
+        learned_from, blocks = [], []
+        for known in data.known:
             steps = training_steps(known.shape[1], 0)
             block = np.array_split(steps, _FOLDS)[fold]
             blocks.append(block)
             usable = training_steps(known.shape[1], horizon_steps)
             if len(block):
                 usable = usable[(usable < block[0] - horizon_steps) | (usable > block[-1] + horizon_steps)]
-            parts.append(rows_of(base, usable, horizon_steps, weekdays, known))
-        model = fit(joined(parts), seed)
+            learned_from.append(usable)
+        model = fit(_rows(data, learned_from, horizon_steps, weekdays), seed)
         if model is None:
             continue
         for filled, base, block in zip(said, data.levels, blocks, strict=True):

@@ -50,7 +50,10 @@ WHERE
     AND bucket_start >= %(starts_at)s AND bucket_start < %(ends_at)s
 GROUP BY site_id, service_class, step
 """
-_DRIFT = "SELECT EXISTS (SELECT FROM forecast_scores WHERE run_id = %s AND is_drifting AND scored_at > %s)"
+# Forecasts of the model before are still scored for a day after a switch.
+_DRIFT = """
+SELECT EXISTS (SELECT FROM forecast_scores WHERE run_id = %s AND model = %s AND is_drifting AND scored_at > %s)
+"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,8 +90,8 @@ def read_load(
         return _loads(connection, source, asked, covered)
 
 
-def drifted_since(dsn: str, run_id: str, since: datetime) -> bool:
-    """Whether a forecast's score was called a drift after `since`; False where no scores are kept.
+def drifted_since(dsn: str, run_id: str, model: str, since: datetime) -> bool:
+    """Whether the score of a forecast of that model was called a drift after `since`; False where none are kept.
 
     Raises:
         DatabaseUnavailableError, DatabaseConfigurationError: the history can't be read.
@@ -97,7 +100,7 @@ def drifted_since(dsn: str, run_id: str, since: datetime) -> bool:
         row = connection.execute("SELECT to_regclass('forecast_scores')").fetchone()
         if row is None or row[0] is None:
             return False
-        found = connection.execute(_DRIFT, (run_id, since)).fetchone()
+        found = connection.execute(_DRIFT, (run_id, model, since)).fetchone()
         return bool(found and found[0])
 
 

@@ -1,17 +1,19 @@
 """Where models lie: one folder each, written whole or not at all, and a pointer to the one that serves."""
 
 import contextlib
+import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from uuid import uuid4
 
 from infra.settings import ConfigurationError
 
 _POINTER = "current.json"
+_LOCK = ".lock"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 # What tells one pointer from another without reading it: every switch makes a new file.
@@ -23,6 +25,25 @@ class ModelStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Waits until no other process changes the store, and keeps others from it: for what takes several steps.
+
+        A trainer that tidies up would delete what another has written and not yet pointed to. Readers need no lock.
+
+        Raises:
+            ConfigurationError: the folder can't be written.
+        """
+        path = self.folder / _LOCK
+        with contextlib.ExitStack() as stack:
+            try:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                # Closing it ends the lock, as does the end of the process, however it comes.
+                fcntl.flock(stack.enter_context(path.open("ab")), fcntl.LOCK_EX)
+            except OSError as error:
+                raise ConfigurationError(f"{path}: {error.strerror}") from error
+            yield
 
     def names(self) -> list[str]:
         """What lies there, in the order of the alphabet; nothing where there is no folder yet.
@@ -83,7 +104,7 @@ class ModelStore:
             return None
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise ConfigurationError(f"{path}: not a pointer to a model") from None
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ConfigurationError(f"{path}: {name!r} is not the name of a model")

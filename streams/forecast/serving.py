@@ -39,6 +39,7 @@ class Serving:
         self._forecaster = statistical(step_seconds)
         self._flags: tuple[str, ...] = (NO_MODEL,)
         self._seen: Stamp | None = None
+        self._refused: tuple[Stamp | None, str] | None = None  # and why, as it was last said
         metrics.FORECAST_MODEL.labels(self._forecaster.name).set(1)
         self.look()
 
@@ -52,9 +53,12 @@ class Serving:
         return self._flags
 
     def look(self) -> None:
-        """Takes the model that the pointer names, if the pointer was switched since. Reads files: not in the loop."""
+        """Takes the model that the pointer names, if the pointer was switched since. Reads files: not in the loop.
+
+        What was refused is tried again at every look, as what was wrong may pass, but is said only once.
+        """
         stamp = self._store.stamp()
-        if stamp == self._seen:
+        if stamp == self._seen and self._refused is None:
             return
         # Before reading: a switch in between shows at the next look.
         self._seen = stamp
@@ -66,6 +70,9 @@ class Serving:
             forecaster = load(self._store, name, self._here, self._step_seconds)
         except (ArtifactError, ConfigurationError) as error:
             self._flags = (REFUSED,)
+            if self._refused == (stamp, str(error)):
+                return
+            self._refused = (stamp, str(error))
             metrics.FORECAST_MODEL_REFUSED.inc()
             log.warning("model refused", reason=str(error), serves=self._forecaster.name)
             return
@@ -78,6 +85,7 @@ class Serving:
             await asyncio.to_thread(self.look)
 
     def _serve(self, forecaster: Forecaster, flags: tuple[str, ...]) -> None:
+        self._refused = None
         previous, self._forecaster, self._flags = self._forecaster, forecaster, flags
         if previous.name != forecaster.name:
             metrics.FORECAST_MODEL.remove(previous.name)

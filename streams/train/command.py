@@ -66,12 +66,19 @@ def train(
             trained = _trained(settings, material, timedelta(days=held_out_days), seed, keep, dry_run, tell)
         _show(trained, dry_run)
         if json_file:
-            json_file.write_text(trained.card.model_dump_json(indent=2) + "\n")
+            _write_card(json_file, trained)
 
     if every is None:
         once()
         return
     _go_on(settings, _span("--every", every), once)
+
+
+def _write_card(path: Path, trained: "Trained") -> None:
+    try:
+        path.write_text(trained.card.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the card can't be written there: {error.strerror}") from error
 
 
 def _material(settings: Settings, requests: list[Path], column: str | None, span: timedelta) -> "Material":
@@ -197,5 +204,8 @@ def use_model(name: Annotated[str, typer.Argument(help="The model, as `gridtide 
     settings = load_settings()
     store = ModelStore(settings.run_model_dir)
     load(store, name, versions_here(), settings.forecast_step_seconds)
-    store.point_to(name)
+    with store.locked():
+        if name not in store.names():
+            raise ConfigurationError(f"{name}: a training has deleted it meanwhile")
+        store.point_to(name)
     say.print(f"{name} serves now", markup=False)

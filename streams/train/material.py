@@ -1,7 +1,7 @@
 """What a forecaster learns from: series of load, from the history or from files."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -51,9 +51,11 @@ def from_files(paths: Sequence[Path], column: str | None, step_seconds: float) -
     from streams.collect.series import StepError, read_series  # noqa: PLC0415 - only files need it
 
     try:
-        series = [read_series(path, column, step_seconds) for path in paths]
+        found = [read_series(path, column, step_seconds) for path in paths]
     except StepError as error:
         raise ConfigurationError(f"GRIDTIDE_FORECAST_STEP_SECONDS: {error}") from None
+    # The stream counts neither clients nor bursts within a step: a model that relied on them would not find them there.
+    series = [replace(one, clients=None, dispersion=None) for one in found]
     return Material(series, [path.name for path in paths], step_seconds)
 
 

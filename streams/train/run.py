@@ -16,7 +16,7 @@ from forecasting.holdout import holdout_pinball
 from forecasting.promotion import decide, superfluous, too_little
 from forecasting.series import LoadSeries
 from forecasting.train import train
-from infra.model_store import ModelStore
+from infra.model_store import ModelStore, Stamp
 from infra.settings import ConfigurationError
 from streams.forecast.models import cards, save, serving
 from streams.train.material import Material
@@ -33,11 +33,15 @@ class TooLittleHistoryError(ConfigurationError):
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A forecaster with its card, and why the one that the pointer names took no part, where it could not."""
+    """A forecaster with its card, and why the one that the pointer names took no part, where it could not.
+
+    `judged_beside` is the stamp of the pointer as it was when it said who else was to be judged.
+    """
 
     forecaster: Forecaster
     card: ModelCard
     serving_refused: str | None
+    judged_beside: Stamp | None
 
 
 def train_once(
@@ -69,6 +73,7 @@ def train_once(
     tell("training")
     forecaster = train(learnt, step_seconds, _name(now, learnt, seed), seed)
     tell("judging")
+    judged_beside = store.stamp()
     in_place, refused = serving(store, step_seconds)
     losses = Losses(
         candidate=_loss(forecaster, material.series, splits),
@@ -99,21 +104,28 @@ def train_once(
         versions=versions_here(),
         model_sha256="0" * 64,  # known when it is saved
     )
-    return Trained(forecaster, card, refused)
+    return Trained(forecaster, card, refused, judged_beside)
 
 
 def keep(trained: Trained, store: ModelStore, most: int) -> ModelCard:
     """Writes the artefact, lets it serve if it was promoted, and deletes what is superfluous then.
 
+    It is not promoted if the pointer was switched since it was judged: it was not held against who serves now.
+
     Raises:
         ArtifactError: it could not be read again.
         ConfigurationError: the store can't be written.
     """
-    card = save(store, trained.forecaster, trained.card)
-    if card.promoted:
-        store.point_to(card.name)
-    for name in superfluous(cards(store), store.current(), most):
-        store.remove(name)
+    card = trained.card
+    with store.locked():
+        if card.promoted and store.stamp() != trained.judged_beside:
+            reason = f"another model was let serve while it was judged; it was {card.reason}"
+            card = card.model_copy(update={"promoted": False, "reason": reason})
+        card = save(store, trained.forecaster, card)
+        if card.promoted:
+            store.point_to(card.name)
+        for name in superfluous(cards(store), store.current(), most):
+            store.remove(name)
     return card
 
 
@@ -136,18 +148,13 @@ def _observed(values: np.ndarray[tuple[int], np.dtype[np.float64]]) -> int:
 
 
 def _loss(forecaster: Forecaster, series: Sequence[LoadSeries], splits: Sequence[int]) -> float | None:
-    """The mean over the series; those that are held out from the same step on are judged together.
+    """The mean over the series; one without load in the steps held out, such as a class that has ceased, judges nobody.
 
-    A series without load in the steps held out, such as a class that has ceased, judges nobody.
+    None where no series can judge, and where a forecast is no number.
     """
-    total, judged = 0.0, 0
-    for split in sorted(set(splits)):
-        pairs = zip(series, splits, strict=True)
-        together = [one for one, own in pairs if own == split and np.nansum(one.values[split:]) > 0]
-        if together:
-            total += holdout_pinball(forecaster, together, split) * len(together)
-            judged += len(together)
-    return total / judged if judged and math.isfinite(total) else None
+    judging = [(one, split) for one, split in zip(series, splits, strict=True) if np.nansum(one.values[split:]) > 0]
+    loss = holdout_pinball(forecaster, [one for one, _ in judging], [split for _, split in judging])
+    return loss if math.isfinite(loss) else None
 
 
 def _span(series: Sequence[LoadSeries], splits: Sequence[int]) -> tuple[datetime, datetime, datetime]:

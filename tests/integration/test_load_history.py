@@ -125,15 +125,18 @@ async def test_drifted_since_is_what_the_scores_say(any_database_dsn: str) -> No
     with psycopg.connect(any_database_dsn) as connection:
         # As much of the table as is asked for, in the place of the one that the migrations make.
         connection.execute("DROP TABLE IF EXISTS gridtide.forecast_scores CASCADE")
-    assert not drifted_since(any_database_dsn, "live", NOON)
+    assert not drifted_since(any_database_dsn, "live", "gbm-1", NOON)
     with psycopg.connect(any_database_dsn) as connection:
         connection.execute(
-            "CREATE TABLE gridtide.forecast_scores (scored_at timestamptz, run_id text, is_drifting boolean)"
+            "CREATE TABLE gridtide.forecast_scores (scored_at timestamptz, run_id text, model text,"
+            " is_drifting boolean)"
         )
         connection.execute(
-            "INSERT INTO gridtide.forecast_scores VALUES (%s, 'live', true), (%s, 'live', false), (%s, 'demo', true)",
+            "INSERT INTO gridtide.forecast_scores VALUES (%s, 'live', 'gbm-1', true),"
+            " (%s, 'live', 'gbm-1', false), (%s, 'demo', 'gbm-1', true)",
             (NOON, after(60), after(60)),
         )
-    assert not drifted_since(any_database_dsn, "live", NOON)
-    assert drifted_since(any_database_dsn, "live", after(-1))
-    assert drifted_since(any_database_dsn, "demo", NOON)
+    assert not drifted_since(any_database_dsn, "live", "gbm-1", NOON)
+    assert drifted_since(any_database_dsn, "live", "gbm-1", after(-1))
+    assert not drifted_since(any_database_dsn, "live", "gbm-2", after(-1)), "what another model said is past"
+    assert drifted_since(any_database_dsn, "demo", "gbm-1", NOON)

@@ -16,6 +16,7 @@ import skops.io
 
 from forecasting.artifact import FEATURE_MODULES, model_hash, packed, read_card, sealed, unpacked, versions_here
 from forecasting.card import ArtifactError, ModelCard
+from forecasting.features import feature_names
 from forecasting.forecaster import Forecaster, SeriesHistory, statistical
 from forecasting.parts import from_parts, parts
 from tests.model_cases import DAY_STEPS, MONDAY, STEP_SECONDS, card_of, load_series, trained
@@ -92,6 +93,31 @@ def test_from_parts_refuses_trees_that_would_be_walked_out_of(forecaster: Foreca
     first["nodes"][field][0] = value
     with pytest.raises(ValueError, match="leads nowhere"):
         from_parts(broken)
+
+
+@pytest.mark.parametrize("field", ["value", "num_threshold"])
+def test_from_parts_refuses_trees_of_what_is_no_number(forecaster: Forecaster, field: str) -> None:
+    broken: Any = parts(forecaster)
+    broken["models"][0]["nodes"][field] = np.nan
+    with pytest.raises(ValueError, match="no number"):
+        from_parts(broken)
+
+
+@pytest.mark.parametrize("name", ["mean", "deviation", "slope"])
+def test_from_parts_refuses_a_line_of_other_features(forecaster: Forecaster, name: str) -> None:
+    """The trees must not be walked by as many features as the file says there are."""
+    for wrong in (np.ones(10_000), np.full(len(feature_names()), np.nan)):
+        broken: Any = parts(forecaster)
+        broken["models"][0][name] = wrong
+        with pytest.raises(ValueError, match=f"the line's {name} is not"):
+            from_parts(broken)
+
+
+def test_unpacked_refuses_trees_that_fit_no_features_though_they_can_be_walked(forecaster: Forecaster) -> None:
+    found: Any = parts(forecaster)
+    found["models"][0]["bare_trees"].n_features_in_ = 3
+    content = skops.io.dumps(found)
+    assert "is expecting 3 features" in refusal_of(card_for(content), content)
 
 
 def test_from_parts_refuses_nodes_that_make_no_trees(forecaster: Forecaster) -> None:
@@ -179,7 +205,20 @@ def test_read_card_refuses_a_changed_card(model: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"{", b"\xff\xfe", b"[]", b"{}", b'"card"', b'{"card": 1}', b'{"seal": "x"}', b"[" * 100_000]
+    "content",
+    [
+        b"",
+        b"{",
+        b"\xff\xfe",
+        b"[]",
+        b"{}",
+        b'"card"',
+        b'{"card": 1}',
+        b'{"seal": "x"}',
+        b"[" * 100_000,
+        b'{"card": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda content: repr(content[:10]),
 )
 def test_read_card_refuses_what_is_no_card(content: bytes) -> None:
     with pytest.raises(ArtifactError, match=r"^gbm-1: card\.json"):

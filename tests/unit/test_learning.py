@@ -102,18 +102,34 @@ def test_from_parts_refuses_models_of_other_horizons() -> None:
 
 def test_holdout_pinball_prefers_what_has_learned() -> None:
     later = series_of(wave(120, TWO_HOURS_SECONDS, seed=9), TWO_HOURS_SECONDS)
-    learned = holdout_pinball(trained(), [later], 60)
-    assert 0 < learned < holdout_pinball(statistical(TWO_HOURS_SECONDS), [later], 60)
+    learned = holdout_pinball(trained(), [later], [60])
+    assert 0 < learned < holdout_pinball(statistical(TWO_HOURS_SECONDS), [later], [60])
 
 
 def test_holdout_pinball_is_the_same_in_other_units() -> None:
     baseline = statistical(TWO_HOURS_SECONDS)
-    one = holdout_pinball(baseline, [SHORT], 30)
-    assert one == pytest.approx(holdout_pinball(baseline, [replace(SHORT, values=SHORT.values * 1000)], 30), rel=1e-3)
+    one = holdout_pinball(baseline, [SHORT], [30])
+    thousandfold = replace(SHORT, values=SHORT.values * 1000)
+    assert one == pytest.approx(holdout_pinball(baseline, [thousandfold], [30]), rel=1e-3)
+
+
+def test_holdout_pinball_judges_every_horizon_by_its_target() -> None:
+    """The last step is the target of one forecast of each horizon, a day's too, and of no other."""
+    baseline, last = statistical(TWO_HOURS_SECONDS), len(SHORT.values) - 1
+    unknown = replace(SHORT, values=np.where(np.arange(last + 1) < last, SHORT.values, np.nan))
+    assert np.isfinite(holdout_pinball(baseline, [SHORT], [last]))
+    assert np.isnan(holdout_pinball(baseline, [unknown], [last]))
+
+
+def test_holdout_pinball_lets_a_series_that_never_changes_judge_nobody() -> None:
+    baseline = statistical(TWO_HOURS_SECONDS)
+    constant = replace(SHORT, values=np.full(40, 7.0))
+    together = holdout_pinball(baseline, [constant, SHORT], [20, 30])
+    assert together == holdout_pinball(baseline, [SHORT], [30])
 
 
 @pytest.mark.parametrize("values", [np.zeros(40), np.full(40, np.nan), np.r_[np.ones(20), np.full(20, np.nan)]])
 def test_holdout_pinball_is_unknown_where_nothing_can_be_judged(
     values: np.ndarray[tuple[int], np.dtype[np.float64]],
 ) -> None:
-    assert np.isnan(holdout_pinball(statistical(TWO_HOURS_SECONDS), [replace(SHORT, values=values)], 20))
+    assert np.isnan(holdout_pinball(statistical(TWO_HOURS_SECONDS), [replace(SHORT, values=values)], [20]))

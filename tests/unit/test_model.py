@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from forecasting.features import feature_names
-from forecasting.model import Rows, fit, joined, rows_of
+from forecasting.model import Rows, fit, joined, rows_of, thinned
 from forecasting.train import series_levels
 from tests.load_cases import TWO_HOURS_SECONDS, series_of, wave
 
@@ -62,9 +62,10 @@ def test_fit_counts_a_row_by_its_weight() -> None:
     np.testing.assert_allclose(model.changes(one.features).mean(axis=0), expected, atol=0.5)
 
 
-def test_joined_thins_very_many_rows_evenly() -> None:
-    many = Rows(np.zeros((45_000, 1)), np.arange(45_000.0), np.ones(45_000))
-    assert joined([many]).changes.tolist() == many.changes[::2].tolist()
+def test_thinned_takes_evenly_of_very_many_steps() -> None:
+    few, many = np.arange(10), np.arange(45_000)
+    assert [each.tolist() for each in thinned([few, many])] == [few[::2].tolist(), many[::2].tolist()]
+    assert thinned([few])[0].tolist() == few.tolist()
 
 
 def test_rows_of_leave_out_what_did_not_come() -> None:

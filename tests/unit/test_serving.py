@@ -1,5 +1,6 @@
 """Serving: the model that the pointer names if it may serve, the last good one or the baseline if not."""
 
+import fcntl
 import functools
 import json
 import os
@@ -133,6 +134,27 @@ def test_serving_of_other_steps_is_refused(folder: Path) -> None:
     assert Serving(folder, 60.0).flags == (REFUSED,)
 
 
+def test_look_tries_a_refused_model_again(folder: Path) -> None:
+    """A folder that can't be read for a moment, say: nobody switches the pointer for that."""
+    path = folder / NAME / "model.skops"
+    path.rename(folder / "away")
+    serving = Serving(folder, STEP_SECONDS)
+    assert REFUSED in serving.flags
+    before = refused()
+    (folder / "away").rename(path)
+    serving.look()
+    assert (serving.current().name, refused()) == (NAME, before)
+    assert not serving.flags
+
+
+def test_look_after_a_refusal_sees_that_the_pointer_is_gone(folder: Path) -> None:
+    tamper_with_the_model(folder)
+    serving = Serving(folder, STEP_SECONDS)
+    (folder / "current.json").unlink()
+    serving.look()
+    assert serving.flags == (NO_MODEL,)
+
+
 def test_look_takes_up_a_new_model_and_keeps_the_last_good_one_when_the_next_is_refused(folder: Path) -> None:
     serving = Serving(folder, STEP_SECONDS)
     first = serving.current()
@@ -217,6 +239,15 @@ def test_store_in_a_place_that_cannot_be_written_says_so(tmp_path: Path) -> None
     for attempt in (lambda: store.write("gbm-1", {}), lambda: store.point_to("gbm-1"), store.names):
         with pytest.raises(ConfigurationError, match=r"^/.*file.*: Not a directory$"):
             attempt()
+
+
+def test_store_is_locked_by_one_at_a_time(tmp_path: Path) -> None:
+    store = ModelStore(tmp_path / "models")
+    with store.locked(), (store.folder / ".lock").open("ab") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with (store.folder / ".lock").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    assert store.names() == []
 
 
 def test_store_points_where_it_was_told_last(tmp_path: Path) -> None:

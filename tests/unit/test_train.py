@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from prometheus_client import REGISTRY
 from typer.testing import CliRunner, Result
 
 from forecasting.forecaster import Forecaster, statistical
@@ -20,7 +21,7 @@ from streams import cli
 from streams.forecast.models import listed, save
 from streams.train import run as training
 from streams.train import service
-from streams.train.material import Material
+from streams.train.material import Material, from_files
 from streams.train.schedule import LEAST_BETWEEN, is_due
 from tests.model_cases import DAY_STEPS, MONDAY, STEP_SECONDS, card_of, kept, load_series, trained
 
@@ -44,8 +45,8 @@ def _trained_before(monkeypatch: pytest.MonkeyPatch) -> None:
 def losses(monkeypatch: pytest.MonkeyPatch, candidate: float, by_name: dict[str, float]) -> None:
     """Lets the loss of each forecaster be what the test says; `candidate` is any that is not named."""
 
-    def loss(forecaster: Forecaster, series: list[LoadSeries], from_step: int) -> float:
-        assert all(from_step == len(one.values) - DAY_STEPS for one in series)
+    def loss(forecaster: Forecaster, series: list[LoadSeries], from_steps: list[int]) -> float:
+        assert from_steps == [len(one.values) - DAY_STEPS for one in series]
         return by_name.get(forecaster.name, candidate)
 
     monkeypatch.setattr(training, "holdout_pinball", loss)
@@ -88,6 +89,11 @@ def test_train_once_is_not_judged_by_a_series_that_has_ceased(store: ModelStore)
     assert train_once(store, material).card.losses.candidate is not None
 
 
+def test_train_once_is_not_judged_by_a_series_that_never_changes(store: ModelStore) -> None:
+    still = replace(load_series(days=3), values=np.full(3 * DAY_STEPS, 5.0))
+    assert train_once(store, Material([still, load_series()], ["austin-1"], STEP_SECONDS)).card.losses.candidate
+
+
 def test_train_once_holds_out_no_more_than_a_quarter(store: ModelStore) -> None:
     short = Material([load_series(days=2)], ["austin-1"], STEP_SECONDS)
     assert train_once(store, short).card.held_out_from == MONDAY + 1.5 * DAY
@@ -122,6 +128,19 @@ def test_train_once_beside_a_refused_model_says_why_it_took_no_part(store: Model
     assert "SHA-256" in result.serving_refused
 
 
+def test_keep_promotes_nothing_judged_beside_another_than_serves(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, 0.1, {BASELINE: 0.2})
+    result = train_once(store)
+    kept(store.folder, trained("gbm-0"))
+    card = training.keep(result, store, most=3)
+    assert not card.promoted
+    assert card.reason.startswith("another model was let serve while it was judged; it was better than")
+    assert store.current() == "gbm-0"
+    assert set(store.names()) == {"gbm-0", card.name}
+
+
 def test_keep_deletes_the_oldest(store: ModelStore, monkeypatch: pytest.MonkeyPatch) -> None:
     losses(monkeypatch, 0.1, {BASELINE: 0.2})
     for day in range(3):
@@ -154,7 +173,19 @@ def test_is_due_on_the_schedule_and_on_drift(
     tried_hours_ago: float | None, is_serving: bool, has_drifted: bool, due: bool
 ) -> None:
     tried_at = None if tried_hours_ago is None else NOW - timedelta(hours=tried_hours_ago)
-    assert is_due(NOW, tried_at, DAY, is_serving, has_drifted) is due
+    assert is_due(NOW, tried_at, DAY, lambda: is_serving, lambda: has_drifted) is due
+
+
+@pytest.mark.parametrize("tried_ago", [timedelta(minutes=59), DAY])
+def test_is_due_asks_nobody_where_the_time_says_it(tried_ago: timedelta) -> None:
+    def asked() -> bool:
+        raise AssertionError
+
+    assert is_due(NOW, NOW - tried_ago, DAY, asked, asked) is (tried_ago == DAY)
+
+
+def failed() -> float:
+    return REGISTRY.get_sample_value("gridtide_trainings_total", {"outcome": "failed"}) or 0.0
 
 
 def trainer(
@@ -180,6 +211,31 @@ def test_trainer_trains_at_once_when_forecasts_drift(store: ModelStore, monkeypa
     tries: list[int] = []
     trainer(store, monkeypatch, lambda: tries.append(1), drifted=True).look(MONDAY + LEAST_BETWEEN)
     assert tries == [1]
+
+
+def test_trainer_without_a_database_waits_for_the_schedule_and_reads_the_model_once(
+    store: ModelStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept(store.folder, trained("gbm-1"))
+    tries, loads = list[int](), list[str]()
+    running = trainer(store, monkeypatch, lambda: tries.append(1))
+
+    def away(dsn: str, run_id: str, model: str, since: object) -> bool:
+        loads.append(model)
+        raise DatabaseUnavailableError("away")
+
+    reads = list[int]()
+
+    def read(store: ModelStore, step_seconds: float) -> tuple[Forecaster, None]:
+        reads.append(1)
+        return trained(), None
+
+    monkeypatch.setattr(service, "drifted_since", away)
+    monkeypatch.setattr(service, "serving", read)
+    before = failed()
+    for minutes in (61, 62, 63):
+        running.look(MONDAY + timedelta(minutes=minutes))
+    assert (tries, loads, reads, failed()) == ([], ["gbm-1"] * 3, [1], before)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +299,22 @@ def test_train_command_trains_from_files_and_models_lists_and_switches(
     shown = command(tmp_path, "models")
     assert "SHA-256 differs" in shown.output
     assert "the statistical baseline serves: gbm-0 is refused" in shown.output
+
+
+def test_from_files_learns_from_nothing_that_the_stream_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "requests.csv"
+    path.write_text("t_s,client\n" + "".join(f"{step * 100},{step % 7}\n" for step in range(200)))
+    (one,) = from_files([path], None, STEP_SECONDS).series
+    assert (one.clients, one.dispersion) == (None, None)
+
+
+def test_train_command_says_in_one_line_that_the_card_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses(monkeypatch, 0.1, {BASELINE: 0.2})
+    result = command(tmp_path, "train", "--requests", trace(tmp_path), "--dry-run", "--json", str(tmp_path))
+    assert result.exit_code == 2
+    assert result.output.splitlines()[-1].endswith("the card can't be written there: Is a directory")
 
 
 @pytest.mark.parametrize(
