@@ -13,6 +13,7 @@ from forecasting.state import RING, Layout, State, number_of
 _SHORTEST_MEMORY_UPDATES = 138
 _FAST_UPDATES, _SLOW_UPDATES = 12.0, 144.0
 _WIDENING_RATE = 0.04
+_UNSETTLED_UPDATES = 6
 _TINY = 1e-9
 # An error of a load that was nothing a moment ago is no measure of those to come: the widening answers for it.
 _MOST_UNITS = 6.0
@@ -126,17 +127,16 @@ def _learn(
     slow_keep = blend.keep_ratio(np.full(steps.shape, _SLOW_UPDATES))
     missed = ((actual < low) | (actual > high)).astype(np.float64)
     rate = _WIDENING_RATE / np.sqrt(steps / cadence)
+    # The first errors are those of a series that hardly knows its level: they would stand for the rest all day.
+    settled = due & (fields["scored"] >= _UNSETTLED_UPDATES)
     new = {
         "fast_error": fast_keep * fields["fast_error"] + (1 - fast_keep) * np.abs(error),
         "slow_error": slow_keep * fields["slow_error"] + (1 - slow_keep) * np.abs(error),
         "widening": intervals.widened(fields["widening"].astype(np.float64), missed, rate),
-        "scored": fields["scored"] + 1,
     }
     for name, value in new.items():
-        fields[name][due] = value[due]
-    for name, grown in (("regret", regret), ("square", square)):
+        fields[name][settled] = value[settled]
+    place, where = fields["scored"].astype(np.int64) % RING, np.nonzero(settled)
+    fields["ring"][(*where, place[where])] = np.clip(error / unit, -_MOST_UNITS, _MOST_UNITS)[settled]
+    for name, grown in (("regret", regret), ("square", square), ("scored", fields["scored"] + 1)):
         fields[name][due] = grown[due]
-    place = (fields["scored"].astype(np.int64) - 1) % RING
-    ring = fields["ring"]
-    where = np.nonzero(due)
-    ring[(*where, place[where])] = np.clip(error / unit, -_MOST_UNITS, _MOST_UNITS)[due]
