@@ -28,8 +28,10 @@ def probability_above(limit: Floats, quantiles: Floats) -> Floats:
     lower = np.maximum(quantiles[..., 2] - quantiles[..., 0], _TINY) / np.log(_LEVELS[2] / _LEVELS[0])
     beyond = np.maximum(limit[..., 0] - quantiles[..., -1], 0.0) / upper
     below = np.maximum(quantiles[..., 0] - limit[..., 0], 0.0) / lower
-    certain = quantiles[..., -1] - quantiles[..., 0] <= _TINY
-    above = np.where(beyond > 0, (1 - _LEVELS[-1]) * np.exp(-beyond), np.where(certain, 0.0, 1 - inside))
+    above = np.where(beyond > 0, (1 - _LEVELS[-1]) * np.exp(-beyond), 1 - inside)
+    # A load that is certain has no tails.
+    certain = (quantiles[..., -1] - quantiles[..., 0] <= _TINY) & (limit[..., 0] >= quantiles[..., -1])
+    above = np.where(certain, 0.0, above)
     return np.asarray(np.where(below > 0, 1 - _LEVELS[0] * np.exp(-below), above))
 
 
