@@ -33,12 +33,12 @@ from benchmarks.forecast_tables import tables
 from benchmarks.rolling import Floats, Rolled, Task, load_rolled
 from forecasting.backtest import Backtest, SpikeScores, backtest, conformal_quantiles, default_options
 from forecasting.series import LoadSeries
+from forecasting.spikes import trailing_median
 from forecasting.summary import summary
 from streams.collect.cells import TraceError
 from streams.collect.series import read_series
 
 PEERS = ("auto_ets", "auto_arima", "mstl", "lightgbm")
-_TRAILING_SECONDS = 1800.0
 _SPEED_SITES = 1000
 _TINY = 1e-9
 _SPIKE_STEPS = 12  # at which a peer is asked whether there will be a spike, at most: each may cost it a model
@@ -253,18 +253,8 @@ def _alarms(definition: str, of: SpikeScores, result: Backtest, task: Task, poin
     )
     if definition != "above_twice_median":
         return highest
-    medians = trailing_median(result.series.values, _steps(_TRAILING_SECONDS, result.series))
-    return highest / np.maximum(medians[result.origins], _TINY)[:, None]
-
-
-def trailing_median(values: Floats, steps: int) -> Floats:
-    """Median of the last `steps` steps at each step, of those observed; 0 where none was."""
-    padded = np.concatenate([np.full(steps - 1, np.nan), values])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, steps)
-    observed = ~np.isnan(windows).all(axis=1)
-    medians = np.zeros(len(values))
-    medians[observed] = np.nanmedian(windows[observed], axis=1)
-    return medians
+    medians = np.nan_to_num(trailing_median(result.series.values, result.origins, result.series.step_seconds))
+    return highest / np.maximum(medians, _TINY)[:, None]
 
 
 def _steps(seconds: float, series: LoadSeries) -> int:

@@ -25,7 +25,7 @@ class Plan:
     """What a series begins with, and how fast it learns.
 
     `prior` (A, E): weights; `ring` (A, RING): normalised errors, and `error_ratio` (A,): their size over the load's
-    scale, of series that were trained on, or assumed.
+    scale, as they are assumed.
     """
 
     layout: Layout

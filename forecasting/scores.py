@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from forecasting.series import Floats
 from schemas.forecast import QUANTILE_LEVELS
-
-Floats = NDArray[np.float64]
 
 _SAMPLES = 1000
 _FALSE_ALARMS_RATIO = 0.1

@@ -116,11 +116,6 @@ def test_task_of_asks_for_the_backtests_horizons_and_for_spikes() -> None:
     assert (found.start_seconds, found.refit_steps) == (6 * 3600.0, 144)
 
 
-def test_trailing_median_skips_what_was_not_observed() -> None:
-    found = forecast.trailing_median(np.array([4.0, np.nan, 2.0, np.nan, np.nan, np.nan]), 3)
-    np.testing.assert_array_equal(found, [4.0, 4.0, 3.0, 2.0, 2.0, 0.0])
-
-
 def test_forecast_benchmark_says_in_one_line_what_is_not_there(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
