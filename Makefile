@@ -32,11 +32,12 @@ demo: $(STAMP) ## run the main job on an embedded broker and database, and say w
 
 .PHONY: test
 test: $(STAMP) ## run all tests; what this machine lacks (Java, Docker) is skipped by name
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup
 
 .PHONY: faults
 faults: $(STAMP) ## kill, stop and starve the stages on Apache Kafka, and compare with undisturbed runs (long)
 	@$(BIN)/python -m pytest tests/faults -m "" -s --show-capture=no
+	@$(BIN)/python -m pytest tests/stream -m drill
 
 .PHONY: lint
 lint: $(STAMP) ## style, types, import rules, migrations, contracts
@@ -79,6 +80,16 @@ bench-latency: $(STAMP) ## measure how late states and commands are at 10 % and 
 bench-forecast: $(STAMP) $(BENCH_STAMP) ## backtest the forecaster beside simple methods, statsforecast and LightGBM (needs real traces)
 	@mkdir -p build/bench
 	@$(BIN)/python -m benchmarks.forecast --json build/bench/forecast.json
+
+.PHONY: bench-policy
+bench-policy: $(STAMP) ## simulate every scenario under the policy, against its bars (needs real traces and prices)
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.policy --json build/bench/policy.json
+
+.PHONY: bench-planner
+bench-planner: $(STAMP) ## measure how long the planner takes for 100 and 1,000 sites, beside bare programs
+	@mkdir -p build/bench
+	@$(BIN)/python -m benchmarks.planner --json build/bench/planner.json
 
 .PHONY: bench-history
 bench-history: $(STAMP) ## measure the recorder beside a bare COPY (TimescaleDB too: GRIDTIDE_TEST_TIMESCALE_DSN)

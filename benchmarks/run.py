@@ -16,8 +16,14 @@ RUN_ID = "bench"
 
 
 def settings_for(servers: str, fleet_file: Path, partitions: int, dsn: str | None = None) -> Settings:
-    """The defaults, but for where the run lies; `dsn`: its database, if it has one."""
-    settings = Settings(bootstrap_servers=servers, fleet_file=fleet_file, partitions=partitions, run_id=RUN_ID)
+    """The defaults, but for where the run lies, its keys beside its fleet file; `dsn`: its database, if it has one."""
+    settings = Settings(
+        bootstrap_servers=servers,
+        fleet_file=fleet_file,
+        partitions=partitions,
+        run_id=RUN_ID,
+        keys_dir=fleet_file.parent / "keys",
+    )
     return settings.model_copy(update={"database_dsn": SecretStr(dsn)}) if dsn else settings
 
 

@@ -18,7 +18,16 @@ COMMIT_SECONDS = Histogram("gridtide_commit_seconds", "time a position commit to
 REBALANCES = Counter("gridtide_rebalances", "group rebalances", ["stage"])
 COMMANDS = Counter("gridtide_commands_sent", "commands sent", ["kind", "reason"])
 ACKS = Counter("gridtide_acks", "acks read", ["status"])
+SIGNATURES_REFUSED = Counter(
+    "gridtide_signatures_refused", "commands, acks and plans refused for their signature", ["topic", "reason"]
+)
 PLAN_MODE = Gauge("gridtide_plan_mode", "1 for the mode a fleet is planned in", ["fleet_id", "mode"])
+OPTIMISER_SECONDS = Histogram("gridtide_optimiser_seconds", "time the optimiser took for a fleet's plan")
+OPTIMISER_FAILED = Counter("gridtide_optimiser_failures", "plans that were made without the optimiser's answer")
+EVENTS_ESCALATED = Gauge(
+    "gridtide_events_escalated", "grid events missed by over a fifth of what was asked", ["fleet_id"]
+)
+EVENT_SHORTFALL_WATTS = Gauge("gridtide_event_shortfall_watts", "power above the targets of grid events", ["fleet_id"])
 STATE_AGE_SECONDS = Gauge("gridtide_site_state_age_seconds", "age of a site's newest state", ["site_id", "kind"])
 _OF_SCORES = ["site_id", "horizon_seconds"]
 FORECAST_WMAPE_RATIO = Gauge(

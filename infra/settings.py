@@ -70,6 +70,16 @@ class Settings(BaseSettings):
     model_dir: Path = Field(
         Path(".gridtide/models"), description="where `gridtide train` keeps models, a folder a run, and forecast reads"
     )
+    keys_dir: Path = Field(
+        Path(".gridtide/keys"), description="private keys and whose signatures count, a folder a run"
+    )
+    signing_keys: Annotated[SecretStr, Field(min_length=1)] | None = Field(
+        None, description="private keys besides those in the folder: PEM, one after the other"
+    )
+
+    policy: Literal["planner", "rules"] = Field(
+        "planner", description="`planner`: the optimiser improves on the rules; `rules`: they stand alone"
+    )
 
     metrics_port: Annotated[int, Field(ge=0, lt=65536)] = Field(0, description="serve /metrics there; 0 is off")
     log_format: Literal["console", "json"] = "console"
@@ -89,6 +99,11 @@ class Settings(BaseSettings):
     def run_model_dir(self) -> Path:
         """Where this run's models lie: what was learnt from a replay's load never serves the live run."""
         return self.model_dir / self.run_id
+
+    @property
+    def run_keys_dir(self) -> Path:
+        """Where this run's keys lie: what signs a replay's commands moves nothing that is real."""
+        return self.keys_dir / self.run_id
 
     def as_environment(self) -> dict[str, str]:
         """The variables, secrets included, that give another process what is set here; defaults are left out.

@@ -9,6 +9,7 @@ from schemas.clock import ClockAnchor
 from schemas.command import Command, CommandAck
 from schemas.envelope import LIVE_RUN, Record
 from schemas.forecast import SiteForecast
+from schemas.offer import FlexibilityOffer
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
 from schemas.score import ForecastScore
@@ -170,6 +171,14 @@ FLEET_PLANS: Final = _topic(
     "what the policy decided and why; its memory, from policy",
     compacted=True,
 )
+FLEXIBILITY_OFFERS: Final = _topic(
+    "site.flexibility-offers.v1",
+    FlexibilityOffer,
+    "fleet_id",
+    ("issued_at", "site_id"),
+    7 * _DAY,
+    "how much power each site can give up now, how fast and for how long, from policy",
+)
 SITE_COMMANDS: Final = _topic(
     "site.commands.v1",
     Command,
@@ -213,6 +222,7 @@ TOPICS: Final = (
     SITE_FORECASTS,
     FORECAST_SCORES,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     SITE_COMMANDS,
     COMMAND_ACKS,
     SITE_HEARTBEATS,

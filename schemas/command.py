@@ -11,6 +11,7 @@ from schemas.units import (
     FleetId,
     Many,
     Ratio,
+    Seconds,
     ServiceClassId,
     SignalId,
     SiteId,
@@ -88,6 +89,7 @@ class Shift(_Command):
     service_class: ServiceClassId
     share_ratio: Ratio = Field(description="share of the donor's arriving traffic of the class")
     reserved_power_watts: Watts = Field(description="meter power that the acceptor must have room for")
+    ramp_seconds: Seconds = Field(0.0, description="the donor moves its share evenly over this time, there and back")
 
     @model_validator(mode="after")
     def _site_plays_its_role(self) -> Self:
@@ -113,6 +115,10 @@ AckStatus = Literal[
 VERDICTS: frozenset[str] = frozenset({"accepted", "partial", "rejected", "superseded"})
 
 
+# How a site holds its power: nothing needs to, since it draws less by itself; a power cap; fewer requests let in.
+Knob = Literal["none", "cap", "admission"]
+
+
 class CommandAck(Record):
     """The site's answer to the command (epoch, sequence)."""
 
@@ -125,5 +131,7 @@ class CommandAck(Record):
     observed_at: UtcTime
     detail: Text = Field("", max_length=500, description="why: the reason of a rejection, how much of a partial")
     meter_power_watts: Watts | None = None
+    share_ratio: Ratio | None = Field(None, description="of a shift: the share that moves now")
+    knob: Knob | None = Field(None, description="of a throttle: what the site holds it with")
     highest_epoch: Count = Field(description="highest pair seen: a stale planner goes above it")
     highest_sequence: Count

@@ -1,22 +1,23 @@
 """The fleet file (TOML): fleets, sites, GPU pools, GPU models, service classes, limits. A wrong one stops the start."""
 
 import itertools
-import json
-import tomllib
 from collections import Counter
 from collections.abc import Iterator
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.toml_file import parse_toml
 from schemas.units import (
     FleetId,
     PoolId,
     PositiveSeconds,
     Ratio,
+    Seconds,
     ServiceClassId,
     SettlementPoint,
     SiteId,
+    UsdPerMillionTokens,
     UsdPerMwh,
     Watts,
     WattsPerSecond,
@@ -106,20 +107,32 @@ class Site(_Entry):
 class Limits(_Entry):
     """How a fleet is planned."""
 
+    power_limit_watts: PositiveWatts | None = Field(None, description="most that the sites may draw together")
+    ramp_down_watts_per_second: WattsPerSecond | None = Field(
+        None, description="of the sites together; unset: no limit"
+    )
+    ramp_up_watts_per_second: WattsPerSecond | None = Field(None, description="of the sites together; unset: no limit")
     plan_interval_seconds: PositiveSeconds = 60.0
     lease_seconds: PositiveSeconds = 900.0
     renew_seconds: PositiveSeconds = Field(300.0, description="a lease is renewed this long after it was given")
     ack_timeout_seconds: PositiveSeconds = Field(60.0, description="an unanswered command is sent again after this")
     stale_seconds: PositiveSeconds = Field(180.0, description="a site not heard of for this long is stale")
     stagger_seconds: PositiveSeconds = Field(20.0, description="time between two sites' restores")
-    strike_price_usd_per_mwh: UsdPerMwh = Field(200.0, description="above it a token costs more than it earns")
+    strike_price_usd_per_mwh: UsdPerMwh | None = Field(
+        None, description="takes the place of what the measured tokens/kWh and the classes' earnings make it"
+    )
     strike_hysteresis_ratio: Ratio = Field(0.1, description="the price must fall this far below the strike again")
     dwell_seconds: PositiveSeconds = Field(600.0, description="a price must stand this long on its side")
     economic_depth_ratio: Ratio = Field(0.25, description="share of its power that a site gives up above the strike")
     shift_spread_usd_per_mwh: Annotated[float, Field(ge=0)] = Field(
         15.0, description="price difference from which traffic is worth moving"
     )
+    shift_ramp_seconds: PositiveSeconds = Field(60.0, description="over which traffic moves, there and back")
     shift_share_ratio: Ratio = Field(0.2, description="most of a class's traffic that one shift moves")
+    horizon_seconds: PositiveSeconds = Field(
+        7200.0, description="how far the optimiser looks; events in sight extend it"
+    )
+    step_seconds: PositiveSeconds = Field(300.0, description="length of the optimiser's steps")
     site_headroom_ratio: Ratio = Field(0.9, description="an acceptor is filled to this share of its capacity at most")
 
     @model_validator(mode="after")
@@ -129,12 +142,27 @@ class Limits(_Entry):
         return self
 
 
+class Link(_Entry):
+    """The way between two sites, both ways. Sites without a link are as far apart as the default says."""
+
+    between: tuple[SiteId, SiteId]
+    latency_seconds: Seconds = 0.02
+    tokens_per_second_limit: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="most that may move over it, generated tokens, prompts at their cost"
+    )
+
+
 class Fleet(_Entry):
     """The sites among which load may be moved."""
 
     id: FleetId
     limits: Limits = Limits()
+    links: tuple[Link, ...] = ()
     sites: tuple[Site, ...] = Field(min_length=1)
+
+    def link(self, a: str, b: str) -> Link:
+        """The way between two of its sites."""
+        return next((link for link in self.links if set(link.between) == {a, b}), Link(between=(a, b)))
 
 
 class ServiceClass(_Entry):
@@ -148,6 +176,8 @@ class ServiceClass(_Entry):
     traffic_ratio: Ratio = Field(description="its share of a site's traffic, where the source does not say")
     ttft_objective_seconds: PositiveSeconds
     itl_objective_seconds: PositiveSeconds
+    earns_usd_per_million_tokens: UsdPerMillionTokens = Field(0.05, description="what a million generated tokens earn")
+    added_latency_limit_seconds: Seconds = Field(0.1, description="its traffic moves over no link slower than this")
     sites: tuple[SiteId, ...] = Field((), description="sites allowed; empty means all")
 
 
@@ -184,6 +214,15 @@ class FleetFile(_Entry):
                     raise ValueError(f"service_classes.sites: {name!r} of {service.id} is not a site")
         if abs(sum(service.traffic_ratio for service in self.service_classes) - 1) > 1e-6:
             raise ValueError("service_classes.traffic_ratio: the shares must add up to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _links_fit(self) -> Self:
+        for fleet in self.fleets:
+            own = {site.id for site in fleet.sites}
+            for link in fleet.links:
+                if len(set(link.between)) < 2 or not own >= set(link.between):
+                    raise ValueError(f"fleets.links: {link.between} is not between two sites of {fleet.id}")
         return self
 
     def sites(self) -> Iterator[tuple[Fleet, Site]]:
@@ -227,24 +266,4 @@ def parse_fleet_file(text: str, name: str = "fleet file") -> FleetFile:
     Raises:
         FleetFileError: it is not TOML, or a key is missing, unknown or wrong; one line that names the key.
     """
-    try:
-        # By way of JSON, whose arrays a strict model takes for tuples: `gpus = true` is not one GPU.
-        return FleetFile.model_validate_json(json.dumps(tomllib.loads(text), default=str), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise FleetFileError(f"{name}: {_key(first['loc'])}{_message(first)}") from error
-    except (ValueError, RecursionError) as error:  # not only TOMLDecodeError: a number of 5,000 digits, a deep nest
-        raise FleetFileError(f"{name}: not TOML: {error}") from error
-
-
-def _key(location: tuple[int | str, ...]) -> str:
-    key = ""
-    for part in location:
-        key += f"[{part}]" if isinstance(part, int) else f".{part}" if part.isprintable() else f".{part!r}"
-    return f"{key.lstrip('.')}: " if key else ""
-
-
-def _message(error: Any) -> str:
-    message = str(error["msg"]).removeprefix("Value error, ")
-    given = error.get("input")
-    return message if isinstance(given, dict | list | tuple | BaseModel) else f"{message} (got {given!r})"
+    return parse_toml(text, name, FleetFile, FleetFileError)

@@ -1,6 +1,6 @@
 """fleet.plans.v1: what the policy decided, why, and all that its successor needs to go on."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,18 +11,23 @@ from schemas.units import (
     Count,
     FleetId,
     Many,
+    PoolId,
+    PositiveSeconds,
     Ratio,
+    Seconds,
     ServiceClassId,
     SignalId,
     SiteId,
     Text,
+    UsdPerMwh,
     UtcTime,
     Watts,
     WattsPerSecond,
 )
 
 Mode = Literal["normal", "hold", "price-blind", "rule-based"]
-ShiftPhase = Literal["proposed", "reserved", "active", "returning", "done", "aborted"]
+TrackingPhase = Literal["active", "escalated", "resolved"]
+ShiftPhase = Literal["proposed", "reserved", "ramping", "active", "returning", "done", "aborted"]
 
 
 class ThrottleControl(Value):
@@ -51,8 +56,10 @@ class ShiftControl(Value):
     service_class: ServiceClassId
     share_ratio: Ratio
     reserved_power_watts: Watts
+    ramp_seconds: Seconds = 0.0
     phase: ShiftPhase
     phase_since: UtcTime
+    home_at: UtcTime | None = Field(None, description="when all of a returning share is back at the donor")
     starts_at: UtcTime
     ends_at: UtcTime
     caused_by: Many[SignalId] = Field(default_factory=list)
@@ -73,6 +80,46 @@ class Dwell(Value):
     site_id: SiteId
     above: bool
     since: UtcTime
+
+
+class Strike(Value):
+    """The price above which a token made by a pool costs more energy than it earns, from what the site measured."""
+
+    site_id: SiteId
+    pool_id: PoolId
+    tokens_per_kwh: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    price_usd_per_mwh: UsdPerMwh
+
+
+class SiteSchedule(Value):
+    """What the optimiser has planned for one site: its power at the meter, mean over each step."""
+
+    site_id: SiteId
+    power_watts: Many[Watts]
+
+
+class Schedule(Value):
+    """The optimiser's horizon. The plan's controls carry out its first step; the rest is intent."""
+
+    starts_at: UtcTime
+    step_seconds: PositiveSeconds
+    iterations: Count
+    sites: Many[SiteSchedule]
+
+
+class Tracking(Value):
+    """What an event's sites deliver against its target, and what the plan asks of them beyond it to make up for it.
+
+    `active` while they deliver, `escalated` after a breach of more than a fifth of the reduction, `resolved` once they
+    deliver again; over with the event.
+    """
+
+    signal_id: SignalId
+    phase: TrackingPhase
+    phase_since: UtcTime
+    target_power_watts: Watts
+    delivered_power_watts: Watts = Field(description="mean at the meters over the newest minute")
+    correction_watts: float = Field(description="what the sites together are asked to stay below the target")
 
 
 class Rejected(Value):
@@ -111,5 +158,9 @@ class FleetPlan(Record):
     shifts: Many[ShiftControl] = Field(default_factory=list)
     baselines: Many[Baseline] = Field(default_factory=list)
     dwells: Many[Dwell] = Field(default_factory=list)
+    planner: Literal["rules", "optimiser"] = Field("rules", description="who made the plan")
+    schedule: Schedule | None = None
+    strikes: Many[Strike] = Field(default_factory=list)
+    tracking: Many[Tracking] = Field(default_factory=list)
     rejected: Many[Rejected] = Field(default_factory=list)
     inputs: Inputs | None = None

@@ -18,6 +18,7 @@ from schemas.catalog import (
     CLOCK,
     COMMAND_ACKS,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
@@ -61,9 +62,9 @@ STAGES: Final = {
         "forecasts load and its spikes, and scores what it said", (SITE_STATE, CLOCK), (SITE_FORECASTS, FORECAST_SCORES)
     ),
     "policy": Stage(
-        "plans a fleet and commands its sites",
+        "plans a fleet, commands its sites and says what they can give",
         (SITE_STATE, SITE_FORECASTS, GRID_SIGNALS, FLEET_PLANS, COMMAND_ACKS, SITE_HEARTBEATS, CLOCK),
-        (FLEET_PLANS, SITE_COMMANDS),
+        (FLEET_PLANS, FLEXIBILITY_OFFERS, SITE_COMMANDS),
     ),
     "dispatch": Stage("site controllers", (SITE_COMMANDS, CLOCK), (COMMAND_ACKS, SITE_HEARTBEATS)),
     "record": Stage("writes every topic to TimescaleDB", TOPICS),

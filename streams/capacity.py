@@ -28,8 +28,13 @@ def tokens_per_second(site: Site, fleet_file: FleetFile) -> float:
 
 def work_per_second(load: LoadState, site: Site, fleet_file: FleetFile) -> float:
     """The arriving load as generated tokens/s, prompts counted at their cost."""
-    cost = max(fleet_file.gpu_model(pool.gpu_model).prompt_token_cost_ratio for pool in site.pools)
-    return load.tokens_arrived_per_second + cost * sum(each.prompt_tokens_per_second for each in load.classes)
+    prompts = sum(each.prompt_tokens_per_second for each in load.classes)
+    return load.tokens_arrived_per_second + prompt_token_cost_ratio(site, fleet_file) * prompts
+
+
+def prompt_token_cost_ratio(site: Site, fleet_file: FleetFile) -> float:
+    """The work of a prompt token at the site, of a generated token's: that of the pool to which it costs most."""
+    return max(fleet_file.gpu_model(pool.gpu_model).prompt_token_cost_ratio for pool in site.pools)
 
 
 def bearable_depth_ratio(site: Site, fleet_file: FleetFile, classes: tuple[ServiceClass, ...]) -> float:

@@ -16,6 +16,7 @@ from rich.console import Console
 from infra.bus import create_topics
 from infra.clock import FollowedClock
 from infra.log import configure_logging
+from infra.metrics import serve_metrics
 from infra.migrate import migrate as apply_migrations
 from infra.migrate import status as migration_status
 from infra.roles import let_in, passwords_of
@@ -24,8 +25,10 @@ from schemas.catalog import TOPICS
 from schemas.envelope import LIVE_RUN
 from streams.backtest.command import backtest
 from streams.collect.inputs import ReplayInputs, load_inputs
+from streams.keys import keys
 from streams.one_clear_line import FAULTS, one_clear_line, say
 from streams.report.command import report
+from streams.simulate.command import BareJson, replay_decisions, simulate
 from streams.supervise import Child, stop_all, watch
 from streams.train.command import models, train
 
@@ -39,7 +42,10 @@ app = typer.Typer(
 app.add_typer(report, name="report")
 app.command()(backtest)
 app.command()(train)
+app.command(cls=BareJson)(simulate)
+app.command("replay-decisions", cls=BareJson)(replay_decisions)
 app.add_typer(models, name="models")
+app.add_typer(keys, name="keys")
 
 
 class StageName(StrEnum):
@@ -218,6 +224,7 @@ def controller(
 
     settings = load_settings()
     configure_logging(settings, f"controller {site}")
+    serve_metrics(settings.metrics_port)
     fleet_file = load_fleet_file(settings.fleet_file)
 
     async def control() -> None:

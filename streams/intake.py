@@ -9,14 +9,19 @@ from schemas.catalog import MAX_RECORD_BYTES, Rejected, Topic
 from schemas.envelope import Record
 from schemas.fleet import FleetFile
 
+Headers = Sequence[tuple[str, bytes | None]]
+# Why a record does not count for its signature, from its value and headers; None if it does.
+Refusal = Callable[[Record, bytes, Headers], Rejected | None]
+
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A record, where it stood on the bus, and when it was appended (ms since 1970, wall time)."""
+    """A record, where it stood on the bus, when it was appended (ms since 1970, wall time), and what came with it."""
 
     offset: int
     timestamp_ms: int
     record: Any
+    headers: Headers = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,32 +37,37 @@ class Reject:
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """How one topic is read in one run."""
+    """How one topic is read in one run; `refusal` judges the signatures of one whose records are signed."""
 
     topic: Topic
     run_id: str
     partition_of: Callable[[bytes], int]
     fleet_file: FleetFile
+    refusal: Refusal | None = None
 
     def read(self, messages: Sequence[Any], partition: int) -> tuple[list[Arrived], list[Reject]]:
-        """The records of some Kafka messages (`.offset .timestamp .key .value`), and the rejects, both in order."""
+        """The records of Kafka messages (`.offset .timestamp .key .value .headers`), and the rejects, both in order."""
         arrived, rejects = [], []
         for message in messages:
-            record = self._one(message.key, message.value, partition)
+            record = self._one(message.key, message.value, message.headers, partition)
             if isinstance(record, Rejected):
                 rejects.append(Reject(message.offset, message.timestamp, message.key, message.value, record))
             else:
-                arrived.append(Arrived(message.offset, message.timestamp, record))
+                arrived.append(Arrived(message.offset, message.timestamp, record, message.headers))
         return arrived, rejects
 
-    def _one(self, key: bytes | None, value: bytes | None, partition: int) -> Record | Rejected:
+    def _one(self, key: bytes | None, value: bytes | None, headers: Headers, partition: int) -> Record | Rejected:
         record = self.topic.decode(key, value, self.run_id)
         if isinstance(record, Rejected):
             return record
         assert key is not None  # decode compared it with the record's own
+        assert value is not None
         if self.partition_of(key) != partition:
             return Rejected("wrong_partition", f"key {key.decode()!r} does not belong to partition {partition}")
-        return _unknown(record, self.fleet_file) or record
+        refused = _unknown(record, self.fleet_file)
+        if refused is None and self.refusal is not None:
+            refused = self.refusal(record, value, headers)
+        return refused or record
 
 
 def _unknown(record: Record, fleet_file: FleetFile) -> Rejected | None:

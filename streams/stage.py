@@ -9,7 +9,9 @@ from typing import Any, Generic, TypeVar
 from infra import metrics
 from infra.bus import partition_of
 from infra.clock import Clock
+from infra.keys import Keys
 from infra.settings import Settings
+from infra.signing import SIGNED_BY
 from schemas.catalog import MAX_RECORD_BYTES, Topic, prefixed
 from schemas.envelope import Record
 from schemas.fleet import FleetFile
@@ -29,9 +31,13 @@ class Stage:
     settings: Settings
     clock: Clock
     fleet_file: FleetFile
+    keys: Keys = field(init=False)
     failed: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     _agents: set[str] = field(default_factory=set)
     _idle: set[str] = field(default_factory=set)  # topics whose agents wait for the next batch
+
+    def __post_init__(self) -> None:
+        self.keys = Keys(self.settings)
 
     def agent(self, topic: str, consume: Callable[[AsyncIterable[Batch]], Awaitable[None]]) -> None:
         """Runs `consume` over the batches of a topic (named without the run's prefix)."""
@@ -80,7 +86,8 @@ class Stage:
         """How this stage reads a topic."""
         # A key's partition never changes and there are few keys: murmur2 costs more than reading a small record.
         partition = lru_cache(maxsize=65536)(partial(partition_of, partitions=self.settings.partitions))
-        return Intake(topic, self.settings.run_id, partition, self.fleet_file)
+        refusal = partial(self.keys.refusal, topic) if topic.name in SIGNED_BY else None
+        return Intake(topic, self.settings.run_id, partition, self.fleet_file, refusal)
 
     async def read(self, intake: Intake, batch: Batch, *, owns_rejects: bool = True) -> list[Arrived]:
         """The batch's records; its rejects are on the dead-letter topic when this returns.
@@ -115,9 +122,18 @@ class Stage:
     async def hand_over(
         self, topic: Topic, records: Iterable[Record], headers: Headers | None = None
     ) -> list[Awaitable[Any]]:
-        """Hands records to the producer, in order; returns the acknowledgements to wait for."""
-        name = topic.on_bus(self.settings.run_id)
-        return [await self._send(name, topic.key_of(record), record.to_json(), headers=headers) for record in records]
+        """Hands records to the producer, in order, signed where their topic's are; returns the acknowledgements to
+        wait for.
+
+        Raises:
+            NoKeyError: no key may sign one of them.
+        """
+        name, acknowledgements = topic.on_bus(self.settings.run_id), []
+        for record in records:
+            value = record.to_json()
+            signed = [*(headers or ()), *self.keys.sign(topic, record, value)]
+            acknowledgements.append(await self._send(name, topic.key_of(record), value, headers=signed or None))
+        return acknowledgements
 
     async def write(
         self,

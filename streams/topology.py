@@ -8,6 +8,7 @@
                └─────────────────────────────── site.commands.v1 ◄─── fleet.plans.v1 ◄──────────────────────── POLICY
 
     FORECAST also says how good it was ─► site.forecast-scores.v1
+    POLICY also says what each site can give ─► site.flexibility-offers.v1
     every topic ─► RECORD ─► TimescaleDB           what can't be read ─► <topic>.dlq
 
 Each stage is a Faust app of its own: its own consumer group, its own process, so that a slow one (the database!)
@@ -24,6 +25,7 @@ from schemas.catalog import (
     CLOCK,
     COMMAND_ACKS,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
@@ -77,7 +79,7 @@ STAGES: dict[str, StageFlow] = {
     ),
     "policy": StageFlow(
         reads=(GRID_SIGNALS, SITE_STATE, SITE_FORECASTS, COMMAND_ACKS, SITE_HEARTBEATS),
-        writes=(FLEET_PLANS, SITE_COMMANDS),
+        writes=(FLEET_PLANS, FLEXIBILITY_OFFERS, SITE_COMMANDS),
         owns_rejects=frozenset({GRID_SIGNALS, SITE_FORECASTS, COMMAND_ACKS, SITE_HEARTBEATS}),
         memory=None,  # fleet.plans.v1 is its memory
         attach=lambda stage: policy.attach(stage, STAGES["policy"].reads, STAGES["policy"].owns_rejects),
@@ -85,7 +87,7 @@ STAGES: dict[str, StageFlow] = {
     "record": StageFlow(
         reads=TOPICS,  # raw telemetry only where GRIDTIDE_RECORD_TELEMETRY says so
         writes=(),
-        owns_rejects=frozenset({FORECAST_SCORES, FLEET_PLANS, SITE_COMMANDS, CLOCK}),
+        owns_rejects=frozenset({FORECAST_SCORES, FLEET_PLANS, FLEXIBILITY_OFFERS, SITE_COMMANDS, CLOCK}),
         memory=None,
         attach=lambda stage: record.attach(stage, TOPICS, STAGES["record"].owns_rejects),
     ),

@@ -11,9 +11,11 @@ import structlog
 from infra import metrics
 from infra.bus import check_topics
 from infra.clock import FollowedClock
+from infra.keys import Keys
 from infra.metrics import serve_metrics
 from infra.migrate import status
 from infra.settings import ConfigurationError, Settings, load_fleet_file
+from infra.signing import Owner
 from schemas.catalog import prefixed
 from streams import watchdog
 from streams.stage import Stage
@@ -46,18 +48,26 @@ async def run_stage(name: str, settings: Settings) -> None:
 
 
 async def check_before_start(stages: Collection[str], settings: Settings) -> None:
-    """Makes sure that the stages can start: fleet file, brokers, topics, and for the recorder the database.
+    """Makes sure that the stages can start: fleet file, keys, brokers, topics, and for the recorder the database.
 
     Raises:
         ConfigurationError, DatabaseConfigurationError, DatabaseUnavailableError, MigrationError: what must be mended.
     """
-    load_fleet_file(settings.fleet_file)
+    _check_keys(stages, settings)
     flows = [STAGES[name] for name in stages]
     names = [topic.name for flow in flows for topic in (*flow.reads, *flow.writes)]
     names += [flow.memory for flow in flows if flow.memory]
     await check_topics(settings, [prefixed(name, settings.run_id) for name in dict.fromkeys(names)])
     if "record" in stages:
         await _check_database(settings)
+
+
+def _check_keys(stages: Collection[str], settings: Settings) -> None:
+    planners = [Owner("planner", fleet.id) for fleet in load_fleet_file(settings.fleet_file).fleets]
+    if "policy" in stages:
+        Keys(settings).make_ready(signs=planners)
+    elif "record" in stages:
+        Keys(settings).make_ready(trusts=planners)
 
 
 async def _check_database(settings: Settings) -> None:

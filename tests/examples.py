@@ -9,7 +9,20 @@ from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record
 from schemas.forecast import ClassForecast, HorizonForecast, SiteForecast, SpikeForecast
 from schemas.latency import BUCKETS
-from schemas.plan import Baseline, Dwell, FleetPlan, Inputs, Rejected, ShiftControl, ThrottleControl
+from schemas.offer import FlexibilityOffer, OfferedReduction
+from schemas.plan import (
+    Baseline,
+    Dwell,
+    FleetPlan,
+    Inputs,
+    Rejected,
+    Schedule,
+    ShiftControl,
+    SiteSchedule,
+    Strike,
+    ThrottleControl,
+    Tracking,
+)
 from schemas.requests import ClassRequests, RequestRates
 from schemas.score import ForecastScore
 from schemas.signals import CarbonSignal, EventSignal, PriceSignal
@@ -222,13 +235,35 @@ PLAN = FleetPlan(
             service_class="chat",
             share_ratio=0.2,
             reserved_power_watts=250.0,
-            phase="reserved",
+            ramp_seconds=60.0,
+            phase="ramping",
             phase_since=after(61),
             **SPAN,
         )
     ],
     baselines=[Baseline(signal_id="event-17", site_id=SITE, power_watts=1502.5)],
     dwells=[Dwell(site_id=SITE, above=False, since=after(-900))],
+    planner="optimiser",
+    schedule=Schedule(
+        starts_at=after(60),
+        step_seconds=300.0,
+        iterations=412,
+        sites=[
+            SiteSchedule(site_id=SITE, power_watts=[1126.9, 1120.0]),
+            SiteSchedule(site_id=OTHER_SITE, power_watts=[]),
+        ],
+    ),
+    strikes=[Strike(site_id=SITE, pool_id="h100", tokens_per_kwh=41_028_000.5, price_usd_per_mwh=1446.2)],
+    tracking=[
+        Tracking(
+            signal_id="event-17",
+            phase="escalated",
+            phase_since=after(30),
+            target_power_watts=1126.9,
+            delivered_power_watts=1210.0,
+            correction_watts=-83.1,
+        )
+    ],
     rejected=[Rejected(alternative="shed in Dallas", why="85 % loaded")],
     inputs=Inputs(
         newest_power_window_end=after(10),
@@ -247,6 +282,29 @@ CLAIM = FleetPlan(
     issued_at=after(70),
     mode="hold",
     explanation="",
+)
+
+OFFER = FlexibilityOffer(
+    **PLACE,
+    issued_at=after(60.5),
+    valid_until=after(180.5),
+    expected_power_watts=1502.5,
+    offers=[
+        OfferedReduction(
+            response_seconds=30.0,
+            duration_seconds=900.0,
+            firm_power_watts_p50=75.0,
+            firm_power_watts_p90=75.0,
+            tokens_lost_per_mwh=0.0,
+        ),
+        OfferedReduction(
+            response_seconds=300.0,
+            duration_seconds=10_800.0,
+            firm_power_watts_p50=700.0,
+            firm_power_watts_p90=640.5,
+            tokens_lost_per_mwh=12_500_000_000.0,
+        ),
+    ],
 )
 
 THROTTLE = Throttle(
@@ -278,6 +336,7 @@ SHIFT = Shift(
     service_class="chat",
     share_ratio=0.2,
     reserved_power_watts=250.0,
+    ramp_seconds=60.0,
 )
 RELEASE = Release(
     **ORDER,
@@ -298,6 +357,8 @@ ACK = CommandAck(
     observed_at=after(61.125),
     detail="service objective of chat: 90 %",
     meter_power_watts=1490.0,
+    share_ratio=None,
+    knob="cap",
     highest_epoch=3,
     highest_sequence=118,
 )
@@ -320,6 +381,7 @@ EXAMPLES: dict[str, list[Record]] = {
     catalog.SITE_FORECASTS.name: [FORECAST],
     catalog.FORECAST_SCORES.name: [SCORE],
     catalog.FLEET_PLANS.name: [PLAN, CLAIM],
+    catalog.FLEXIBILITY_OFFERS.name: [OFFER],
     catalog.SITE_COMMANDS.name: [THROTTLE, SHIFT, RELEASE],
     catalog.COMMAND_ACKS.name: [ACK],
     catalog.SITE_HEARTBEATS.name: [HEARTBEAT],

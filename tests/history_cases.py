@@ -30,6 +30,7 @@ from tests.examples import (
     HEARTBEAT,
     LOAD,
     NOON,
+    OFFER,
     OTHER_SITE,
     PLAN,
     POWER,
@@ -192,6 +193,9 @@ def _answers() -> Iterable[Record]:
         )
         for site_id in (SITE, OTHER_SITE)
     ]
+    for throttle in throttles:
+        offered = {"issued_at": after(heard - 30), "valid_until": after(heard + 90), "site_id": throttle.site_id}
+        yield OFFER.model_copy(update=offered | {"expected_power_watts": meter_watts(throttle.site_id, 0)})
     yield PLAN.model_copy(update={"issued_at": after(heard + 1), "baselines": baselines, "throttles": throttles})
     for sequence, throttle in enumerate(throttles, start=118):
         order = span | {"issued_at": after(heard + 1), "lease_expires_at": after(EVENT_ENDS_SECONDS)}

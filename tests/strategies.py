@@ -3,8 +3,11 @@
 `records(Throttle)` draws throttles, `records(Throttle, site_id=st.just("a"))` throttles of one site.
 """
 
+import re
+import string
 import types
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
 
 from hypothesis import strategies as st
@@ -15,6 +18,7 @@ from schemas.clock import ClockAnchor
 from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record, Value
 from schemas.forecast import HorizonForecast, QuantileValues, SiteForecast
+from schemas.offer import FlexibilityOffer
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
 from schemas.score import ForecastScore
@@ -28,6 +32,8 @@ Fields = SearchStrategy[dict[str, Any]]
 LONGEST_LIST: Final = 3  # unless the model wants more
 LONGEST_TEXT: Final = 40
 _ALL_BUT_NUL: Final = st.characters(exclude_categories=["Cs"], exclude_characters="\x00")
+_ALPHANUMERIC: Final = string.ascii_lowercase + string.digits
+_NAME: Final = re.compile(r"\^\[a-z0-9\]\[a-z0-9-\]\{0,(\d+)\}\$")
 _LIMITS: Final = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
 
 times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - UTC is added
@@ -35,9 +41,15 @@ times = st.datetimes(datetime(1970, 1, 1), datetime(2200, 1, 1), timezones=st.ju
 
 def records(model: type[M], **fixed: SearchStrategy[Any]) -> SearchStrategy[M]:
     """Valid values of a model; the fields in `fixed` are drawn from the strategies given."""
-    fields = {name: values(field.annotation, *field.metadata) for name, field in model.model_fields.items()}
-    parts = (st.fixed_dictionaries(fields), *_dependent(model), st.fixed_dictionaries(fixed))
+    parts = (*_parts(model), st.fixed_dictionaries(fixed)) if fixed else _parts(model)
     return st.tuples(*parts).map(lambda drawn: model(**{name: value for part in drawn for name, value in part.items()}))
+
+
+@cache
+def _parts(model: type[Value]) -> tuple[Fields, ...]:
+    """The fields of a model, made once: Hypothesis takes longer over a new strategy than to draw from a known one."""
+    fields = {name: values(field.annotation, *field.metadata) for name, field in model.model_fields.items()}
+    return (st.fixed_dictionaries(fields), *_dependent(model))
 
 
 def values(annotation: Any, *metadata: Any) -> SearchStrategy[Any]:
@@ -82,6 +94,9 @@ def _texts(limits: dict[str, Any]) -> SearchStrategy[str]:
             return st.text(_ALL_BUT_NUL, min_size=least, max_size=most)
         case r"^[^\x00-\x1f\x7f]+$":
             return st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=most)
+        case pattern if name := _NAME.fullmatch(pattern):  # character by character, as from_regex does it, is slow
+            rest = st.text(_ALPHANUMERIC + "-", max_size=int(name[1]))
+            return st.tuples(st.sampled_from(_ALPHANUMERIC), rest).map("".join)
         case pattern:  # to Python's `re`, `$` also matches before a last line feed; to pydantic's it does not
             return st.from_regex(pattern.replace("$", r"\Z"), fullmatch=True)
 
@@ -140,6 +155,7 @@ KINDS: Final[dict[str, tuple[type[Record], ...]]] = {
     "site.forecasts.v1": (SiteForecast,),
     "site.forecast-scores.v1": (ForecastScore,),
     "fleet.plans.v1": (FleetPlan,),
+    "site.flexibility-offers.v1": (FlexibilityOffer,),
     "site.commands.v1": (Throttle, Shift, Release),
     "site.command-acks.v1": (CommandAck,),
     "site.heartbeats.v1": (ControllerHeartbeat,),

@@ -11,7 +11,9 @@ from benchmarks.fleet import Fleet
 from benchmarks.live.schedule import Schedule, microseconds_of
 from infra.bus import partition_of
 from infra.clock import wall_now
+from infra.keys import Keys
 from infra.settings import Settings
+from infra.signing import Owner
 from schemas.catalog import COMMAND_ACKS, GRID_SIGNALS, INFERENCE_REQUESTS, Topic
 from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record
@@ -30,6 +32,8 @@ class Signals:
     def __init__(self, settings: Settings, fleet: Fleet, producer: AIOKafkaProducer, loads: Schedule) -> None:
         self._settings, self._producer, self._loads = settings, producer, loads
         self._fleets, self._sites = fleet.fleet_ids(), fleet.site_ids()
+        self._keys = Keys(settings)
+        self._keys.make_ready(signs=[Owner("site", site_id) for site_id in self._sites])
         self._in_force: dict[str, EventSignal] = {}
         self._count = self._reports = 0
 
@@ -121,5 +125,7 @@ class Signals:
         for record in records:
             key = topic.key_of(record)
             place = partition_of(key, self._settings.partitions)
-            sent.append(await self._producer.send(name, record.to_json(), key=key, partition=place))
+            value = record.to_json()
+            signed = self._keys.sign(topic, record, value)
+            sent.append(await self._producer.send(name, value, key=key, partition=place, headers=signed))
         await asyncio.gather(*sent)

@@ -38,6 +38,7 @@ TABLES_OF = {
     "site.forecasts.v1": ("site_forecasts",),
     "site.forecast-scores.v1": ("forecast_scores",),
     "fleet.plans.v1": ("fleet_plans",),
+    "site.flexibility-offers.v1": ("flexibility_offers",),
     "site.commands.v1": ("site_commands",),
     "site.command-acks.v1": ("command_acks",),
     "site.heartbeats.v1": ("site_heartbeats",),
@@ -85,6 +86,7 @@ def run_demo(options: DemoOptions, fleet_file: FleetFile, tell: Tell) -> tuple[d
             session_timeout_seconds=6.0,
             commit_interval_seconds=0.5,
             single_record_batches=True,
+            keys_dir=Path(folder) / "keys",
             log_level="warning",
         )
         migrate(postgres.dsn)

@@ -122,6 +122,7 @@ def page(summary: dict[str, Any], found: list[str]) -> RenderableType:
     table.add_row("telemetry", f"{summary['frames_in']:,} frames, {summary['gpu_samples_in']:,} GPU samples")
     table.add_row("site states", f"{summary['states_out']:,}")
     table.add_row("forecasts", f"{summary['forecasts_out']:,}")
+    table.add_row("flexibility offers", f"{summary['offers_out']:,}")
     sent = ", ".join(
         f"{count} {kind} ({reason})" for kind, by in summary["commands_out"].items() for reason, count in by.items()
     )

@@ -11,6 +11,7 @@ from schemas.catalog import (
     BY_NAME,
     COMMAND_ACKS,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     GPU_TELEMETRY,
     GRID_SIGNALS,
     INFERENCE_REQUESTS,
@@ -149,6 +150,7 @@ class Tally:
             "signals_in": len(self.keys[GRID_SIGNALS.name]),
             "states_out": len(self.keys[SITE_STATE.name]),
             "forecasts_out": len(self.keys[SITE_FORECASTS.name]),
+            "offers_out": len(self.keys[FLEXIBILITY_OFFERS.name]),
         }
 
 

@@ -1,4 +1,4 @@
-"""How a controller reaches its site: set a power limit, route traffic, read the meter."""
+"""How a controller reaches its site: set a power limit, let requests in, route traffic, read the meter."""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -21,6 +21,9 @@ class Actuator(Protocol):
     async def set_power_limit(self, watts: float | None) -> None:
         """Limits the meter power to so many watts; None lifts the limit. Raises ActuatorError."""
 
+    async def set_admission(self, ratio: float) -> None:
+        """Lets in this share (0–1) of the requests of Flex 1 and above, Flex 0 always. Raises ActuatorError."""
+
     async def set_shares(self, shares: Shares) -> None:
         """Sends these shares of (service class, acceptor site) traffic away. Raises ActuatorError."""
 
@@ -42,6 +45,10 @@ class DryRunActuator:
             log.info("dry run: power limit", watts=watts)
         self._limit = watts
 
+    async def set_admission(self, ratio: float) -> None:
+        if ratio < 1:
+            log.info("dry run: admission", admission_ratio=ratio)
+
     async def set_shares(self, shares: Shares) -> None:
         if shares:
             log.info("dry run: shares", shares={"/".join(place): share for place, share in shares.items()})
@@ -62,6 +69,9 @@ class SimulatedActuator:
 
     async def set_power_limit(self, watts: float | None) -> None:
         await self._call("PUT", "power-limit", {"watts": watts})
+
+    async def set_admission(self, ratio: float) -> None:
+        await self._call("PUT", "admission", {"admission_ratio": ratio})
 
     async def set_shares(self, shares: Shares) -> None:
         entries = [

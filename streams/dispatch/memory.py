@@ -6,16 +6,18 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from infra.settings import ConfigurationError
-from streams.dispatch.controller import ControllerState
+from streams.dispatch.state import ControllerState
 
 
 class ControllerMemory:
-    """One file for a site's state, one whose presence is the lock-out. Written whole or not at all."""
+    """One file for a site's state, written whole or not at all; one whose presence is the lock-out; two for others."""
 
     def __init__(self, folder: Path, site_id: str, run_id: str) -> None:
-        self._site_id = site_id
+        self._run_id = run_id
         self._folder = folder
         self._state_file = folder / f"{run_id}.{site_id}.json"
+        self.outbox_file = folder / f"{run_id}.{site_id}.outbox.jsonl"
+        self.journal_file = folder / f"{run_id}.{site_id}.journal.jsonl"
         self._lock_out_file = folder / f"{site_id}.locked-out"
 
     def load(self) -> ControllerState | None:
@@ -26,7 +28,7 @@ class ControllerMemory:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return ControllerState.model_validate_json(self._state_file.read_bytes())
+            state = ControllerState.model_validate_json(self._state_file.read_bytes())
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -35,6 +37,7 @@ class ControllerMemory:
             raise ConfigurationError(
                 f"{self._state_file}: not a controller's state; move it away to start anew"
             ) from error
+        return state.model_copy(update={"run_id": self._run_id})  # older files do not say it but in their name
 
     def save(self, state: ControllerState) -> None:
         """Keeps the state: durable when this returns, and never half a file."""

@@ -1,46 +1,79 @@
-"""How a site tells that it is on its way to a target, at it, or above it. Pure."""
+"""How a site tells how it goes: on its way to a target, at it, or above it; a share moving, or moved. Pure."""
 
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from schemas.command import CommandAck, Throttle
-from streams.dispatch.controller import ControllerState, Surroundings, answer, strongest_throttle
+from schemas.command import CommandAck, Shift, Throttle
+from streams.dispatch.controller import answer, strongest_throttle
+from streams.dispatch.state import ControllerState, Surroundings
 
 _TOLERANCE_RATIO = 0.02  # meter noise
 _GRACE = timedelta(seconds=60)  # actuators and meters lag
 
 
-@dataclass(slots=True)
-class Progress:
-    """What was last told of each control, so that each change is told once."""
-
-    told: dict[str, str] = field(default_factory=dict)
-    at_target_since: dict[str, datetime] = field(default_factory=dict)
-
-    def changes(self, state: ControllerState, around: Surroundings, now: datetime) -> list[CommandAck]:
-        """An answer for the ruling throttle if its progress has changed since the last call."""
-        control = strongest_throttle(state, now)
-        self.told = {name: status for name, status in self.told.items() if state.control(name)}
-        self.at_target_since = {name: since for name, since in self.at_target_since.items() if state.control(name)}
-        if control is None:
-            return []
+def progress(state: ControllerState, around: Surroundings, now: datetime) -> tuple[ControllerState, list[CommandAck]]:
+    """An answer for each control whose progress has changed since it was last told."""
+    if not (state.controls or state.told or state.at_target_since):
+        return state, []
+    state = _forgotten(state)
+    state, answers = _of_throttle(state, around, now)
+    for share in state.shares:
+        control = state.control(share.control_id)
+        if control is None or not isinstance(control.command, Shift) or share.goal_ratio == 0:
+            continue
         command = control.command
-        assert isinstance(command, Throttle)
-        held_seconds = self._at_target(command, state, now)
-        if around.meter_power_watts is None:
-            return []
-        status = _status(command, around.meter_power_watts, held_seconds)
-        if self.told.get(command.control_id) == status:
-            return []
-        self.told[command.control_id] = status
-        return [answer(state, command, status, around, now)]
+        status = "compliant" if share.share_ratio == share.goal_ratio else "ramping"
+        # Told again for each command of the control: a new planner waits for it under its own number.
+        said = f"{status} {command.epoch}.{command.sequence}"
+        if state.told.get(share.control_id) != said:
+            state = _telling(state, share.control_id, said)
+            answers.append(answer(state, command, status, around, now, share_ratio=share.share_ratio))
+    return state, answers
 
-    def _at_target(self, command: Throttle, state: ControllerState, now: datetime) -> timedelta:
-        """How long the power limit has been down at the target."""
-        if state.limit_watts is None or state.limit_watts > command.target_power_watts:
-            self.at_target_since.pop(command.control_id, None)
-            return timedelta(0)
-        return now - self.at_target_since.setdefault(command.control_id, now)
+
+def _of_throttle(
+    state: ControllerState, around: Surroundings, now: datetime
+) -> tuple[ControllerState, list[CommandAck]]:
+    control = strongest_throttle(state, now)
+    if control is None:
+        return state, []
+    command = control.command
+    assert isinstance(command, Throttle)
+    state = _noting_target(state, command, now)
+    if around.meter_power_watts is None:
+        return state, []
+    since = state.at_target_since.get(command.control_id)
+    status = _status(command, around.meter_power_watts, timedelta(0) if since is None else now - since)
+    said = f"{status} {state.knob.knob}"
+    if state.told.get(command.control_id) == said:
+        return state, []
+    state = _telling(state, command.control_id, said)
+    return state, [answer(state, command, status, around, now, knob=state.knob.knob)]
+
+
+def _forgotten(state: ControllerState) -> ControllerState:
+    """Without what was told of controls that are gone."""
+    held = {each.command.control_id for each in state.controls}
+    if held >= state.told.keys() and held >= state.at_target_since.keys():
+        return state
+    told = {name: said for name, said in state.told.items() if name in held}
+    since = {name: at for name, at in state.at_target_since.items() if name in held}
+    return state.model_copy(update={"told": told, "at_target_since": since})
+
+
+def _noting_target(state: ControllerState, command: Throttle, now: datetime) -> ControllerState:
+    """Notes since when the power limit has been down at the target."""
+    known = command.control_id in state.at_target_since
+    down = state.limit_watts is not None and state.limit_watts <= command.target_power_watts
+    if known == down:
+        return state
+    since = {name: at for name, at in state.at_target_since.items() if name != command.control_id}
+    if down:
+        since[command.control_id] = now
+    return state.model_copy(update={"at_target_since": since})
+
+
+def _telling(state: ControllerState, control_id: str, said: str) -> ControllerState:
+    return state.model_copy(update={"told": {**state.told, control_id: said}})
 
 
 def _status(command: Throttle, meter_watts: float, at_target: timedelta) -> str:

@@ -35,6 +35,6 @@ def recalled(
             answers.append(ack)
         elif not around.locked_out:
             # The planner is gone, the event is not: the fallback holds, as if the controller had been there.
-            state = state.with_control(ControlInForce(command=as_held(command, around.site), lapsed=True))
+            state = state.with_control(ControlInForce(command=as_held(command, around), lapsed=True))
     seen = max([state.highest, *(command.order for command in commands if command.site_id == state.site_id)])
     return state.model_copy(update={"epoch": seen[0], "sequence": seen[1]}), answers

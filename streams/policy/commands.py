@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from schemas.command import VERDICTS, CommandAck, Release, Shift, Throttle
 from schemas.fleet import Limits
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
-from streams.policy.guard import first_apart
+from streams.policy.guard_throttles import first_apart
 
 # After so many unanswered sendings a site counts as unresponsive; it is still told at every renewal.
 _ATTEMPTS = 3
 _LONGEST_EXPLANATION = 2000
+# A target that moves by less is within what a meter can tell: it waits for the renewal.
+_LEAST_CHANGE_RATIO = 0.0025
 
 OrderKey = tuple[str, str]  # control, site
 AnyCommand = Throttle | Shift | Release
@@ -37,10 +39,15 @@ class Dispatch:
     restores: dict[str, datetime] = field(default_factory=dict)  # by site: when its last release lets it rise
 
     def answered(self, ack: CommandAck) -> AnyCommand | None:
-        """Takes an answer; gives the newest command of its order if the answer says what became of that one."""
+        """Takes an answer; gives the newest command of its order if the answer says what became of that one.
+
+        Of a shift it gives it for progress too.
+        """
         sent = self.sent.get((ack.control_id, ack.site_id))
-        if sent is None or sent.command.order != (ack.epoch, ack.sequence) or ack.status not in VERDICTS | {"expired"}:
+        if sent is None or sent.command.order != (ack.epoch, ack.sequence):
             return None
+        if ack.status not in VERDICTS | {"expired"}:
+            return sent.command if isinstance(sent.command, Shift) else None  # how far its share has come
         sent.answered = True
         # A site that refuses to let go (it is locked out, say) still holds: it is told again at every renewal.
         if isinstance(sent.command, Release) and ack.status != "rejected":
@@ -92,7 +99,8 @@ def _numbered(command: AnyCommand, plan: FleetPlan, place: int) -> AnyCommand:
 def _changed(wanted: Throttle | Shift, sent: Throttle | Shift, limits: Limits) -> bool:
     """True if the site must hear of a difference now; a later end waits for the renewal, unless that is too late."""
     if isinstance(wanted, Throttle) and isinstance(sent, Throttle):
-        if abs(wanted.target_power_watts - sent.target_power_watts) > 1.0 or wanted.starts_at != sent.starts_at:
+        moved = abs(wanted.target_power_watts - sent.target_power_watts)
+        if moved > _LEAST_CHANGE_RATIO * sent.target_power_watts or wanted.starts_at != sent.starts_at:
             return True
     elif wanted.share_ratio != sent.share_ratio:  # type: ignore[union-attr]
         return True
@@ -170,9 +178,9 @@ def _orders(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Th
             orders[throttle.control_id, throttle.site_id] = _throttle(plan, throttle, limits, now)
     for shift in plan.shifts:
         # The acceptor keeps its reservation until the donor has come back; the donor drains only in between.
-        if shift.phase in {"proposed", "reserved", "active", "returning"}:
+        if shift.phase in {"proposed", "reserved", "ramping", "active", "returning"}:
             orders[shift.control_id, shift.to_site_id] = _shift(plan, shift, "reserve", limits, now)
-        if shift.phase in {"reserved", "active"} and shift.ends_at > now:
+        if shift.phase in {"reserved", "ramping", "active"} and shift.ends_at > now:
             orders[shift.control_id, shift.from_site_id] = _shift(plan, shift, "drain", limits, now)
     return orders
 
@@ -224,4 +232,5 @@ def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, no
         service_class=control.service_class,
         share_ratio=control.share_ratio,
         reserved_power_watts=control.reserved_power_watts,
+        ramp_seconds=control.ramp_seconds,
     )

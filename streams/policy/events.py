@@ -1,13 +1,16 @@
 """Throttles for grid events: at once, every site to its share of the target. Pure."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from hashlib import sha256
+from types import MappingProxyType
 
 from schemas.fleet import FleetFile, Site
-from schemas.plan import Baseline, Rejected, ThrottleControl
+from schemas.plan import Baseline, Rejected, ThrottleControl, Tracking
 from schemas.signals import EventSignal
 from streams.capacity import full_power_watts, least_power_watts
 from streams.policy.baselines import baseline_watts, sites_of
+from streams.policy.feedback import Asked, correction_watts
+from streams.policy.names import shortened
 from streams.policy.view import FleetView
 
 # Time between a command and the power at the meter: bus, controller, actuator.
@@ -16,20 +19,70 @@ RESPONSE = timedelta(seconds=15)
 _LONGEST_NAME = 120
 
 
-def event_throttles(
-    view: FleetView, baselines: list[Baseline], fleet_file: FleetFile, now: datetime, rejected: list[Rejected]
-) -> list[ThrottleControl]:
-    """One throttle for every event and site that it concerns; where two meet, the guard lets the stronger stand."""
-    throttles = []
+# A split over the sites that differs by less than this share of a site's power from the one in force changes nothing.
+_RESPLIT_RATIO = 0.05
+
+
+def asked_of(view: FleetView, baselines: list[Baseline], fleet_file: FleetFile, now: datetime) -> list[Asked]:
+    """Every event that asks something of somebody, with what its sites drew before it and what they may draw."""
+    asked = []
     for event in view.events_ahead(now):
         pinned = {site.id: baseline_watts(baselines, event.signal_id, site.id) for site in sites_of(event, view.fleet)}
         # An event that is over only lets go: who was never throttled for it is not throttled now.
         sites = [site for site in sites_of(event, view.fleet) if event.ends_at > now or pinned[site.id] is not None]
         bases = {site.id: _base_watts(pinned[site.id], site, fleet_file) for site in sites}
-        targets = _targets(event, sites, bases, fleet_file, rejected)
-        for place, site in enumerate(sites):
-            throttles.append(_event_throttle(view, event, site, place, bases[site.id], targets[site.id], fleet_file))
+        if event.reduction_ratio is None:
+            assert event.target_power_watts is not None
+            target_watts = event.target_power_watts
+        else:
+            target_watts = sum(bases.values()) * (1 - event.reduction_ratio)
+        asked.append(Asked(event, bases, target_watts))
+    return asked
+
+
+def event_throttles(
+    view: FleetView,
+    asked: list[Asked],
+    previous: list[ThrottleControl],
+    fleet_file: FleetFile,
+    rejected: list[Rejected],
+    tracking: Sequence[Tracking] = (),
+    split_watts: Mapping[str, Mapping[str, float]] = MappingProxyType({}),
+) -> list[ThrottleControl]:
+    """One throttle for every event and site that it concerns; where two meet, the guard lets the stronger stand.
+
+    `tracking` says how far below its target each event is to stay. `split_watts`, by event and site, is how the
+    optimiser would share the target out; an event that it does not know is shared out by the sites' baselines.
+    """
+    throttles = []
+    for each in asked:
+        allowed = max(0.0, each.target_watts - correction_watts(tracking, each.event.signal_id))
+        wanted = _wanted(each, split_watts.get(each.event.signal_id), previous)
+        targets = _targets(view, allowed, each.base_watts, wanted, fleet_file, rejected)
+        for place, site_id in enumerate(each.base_watts):
+            base, target = each.base_watts[site_id], targets[site_id]
+            throttles.append(_event_throttle(view, each.event, view.site(site_id), place, base, target, fleet_file))
     return sorted(throttles, key=lambda control: control.control_id)
+
+
+def _wanted(
+    asked: Asked, split_watts: Mapping[str, float] | None, previous: list[ThrottleControl]
+) -> Mapping[str, float]:
+    """What the sites' shares of the target are measured by: the optimiser's split, the one in force, or baselines."""
+    if split_watts is None or asked.base_watts.keys() - split_watts.keys() or sum(split_watts.values()) <= 0:
+        return asked.base_watts
+    held = {
+        control.site_id: control.target_power_watts
+        for control in previous
+        if control.caused_by == [asked.event.signal_id] and control.site_id in asked.base_watts
+    }
+    if held.keys() != asked.base_watts.keys():
+        return split_watts
+    scale = sum(held.values()) / sum(split_watts.values())
+    moved = max(
+        abs(held[site_id] / (split_watts[site_id] * scale) - 1) if split_watts[site_id] else 1.0 for site_id in held
+    )
+    return split_watts if moved > _RESPLIT_RATIO else held
 
 
 def _base_watts(pinned: float | None, site: Site, fleet_file: FleetFile) -> float:
@@ -38,28 +91,33 @@ def _base_watts(pinned: float | None, site: Site, fleet_file: FleetFile) -> floa
 
 
 def _targets(
-    event: EventSignal, sites: list[Site], bases: dict[str, float], fleet_file: FleetFile, rejected: list[Rejected]
+    view: FleetView,
+    allowed_watts: float,
+    base_watts: Mapping[str, float],
+    wanted_watts: Mapping[str, float],
+    fleet_file: FleetFile,
+    rejected: list[Rejected],
 ) -> dict[str, float]:
-    """Every site to the same share of its baseline; what one can't give at its least power the others make up for."""
-    total = sum(bases.values())
-    allowed = event.target_power_watts if event.reduction_ratio is None else total * (1 - event.reduction_ratio)
-    assert allowed is not None
-    least = {site.id: least_power_watts(site, fleet_file) for site in sites}
-    at_least: set[str] = set()
+    """Every site to the same share of what is wanted of it; what one can't give at its least the others make up for."""
+    sites = {site_id: view.site(site_id) for site_id in base_watts}
+    least = {site_id: least_power_watts(site, fleet_file) for site_id, site in sites.items()}
+    fixed: dict[str, float] = {}
     while True:
-        free = [site_id for site_id in bases if site_id not in at_least]
-        base = sum(bases[site_id] for site_id in free)
-        share = (allowed - sum(least[site_id] for site_id in at_least)) / base if base > 0 else 0.0
-        short = [site_id for site_id in free if bases[site_id] * share < least[site_id]]
-        if not short:
-            break
+        free = [site_id for site_id in base_watts if site_id not in fixed]
+        weight = sum(wanted_watts[site_id] for site_id in free)
+        share = (allowed_watts - sum(fixed.values())) / weight if weight > 0 else 0.0
+        short = {site_id: least[site_id] for site_id in free if wanted_watts[site_id] * share < least[site_id]}
         for site_id in short:
             why = f"below its least power of {least[site_id]:.0f} W"
-            rejected.append(Rejected(alternative=f"{site_id} at {max(0.0, bases[site_id] * share):.0f} W", why=why))
-        at_least.update(short)
+            rejected.append(
+                Rejected(alternative=f"{site_id} at {max(0.0, wanted_watts[site_id] * share):.0f} W", why=why)
+            )
+        if not short:
+            break
+        fixed |= short
     return {
-        site.id: least[site.id] if site.id in at_least else min(bases[site.id] * share, site.import_limit_watts)
-        for site in sites
+        site_id: fixed.get(site_id, min(wanted_watts[site_id] * share, sites[site_id].import_limit_watts))
+        for site_id in base_watts
     }
 
 
@@ -79,7 +137,7 @@ def _event_throttle(
     # Sites never rise together: each holds a little longer than the one before.
     ends_at = event.ends_at + timedelta(seconds=place * view.fleet.limits.stagger_seconds)
     return ThrottleControl(
-        control_id=f"{event.kind}/{_short(event.signal_id)}/{site.id}",
+        control_id=f"{event.kind}/{shortened(event.signal_id, _LONGEST_NAME)}/{site.id}",
         site_id=site.id,
         reason="emergency" if event.kind == "emergency" else "event",
         target_power_watts=target,
@@ -93,9 +151,3 @@ def _event_throttle(
             f"{site.id} to {target / 1000:.1f} kW from {base_watts / 1000:.1f} kW for {event.kind} {event.signal_id}"
         ),
     )
-
-
-def _short(signal_id: str) -> str:
-    if len(signal_id) <= _LONGEST_NAME:
-        return signal_id
-    return f"{signal_id[: _LONGEST_NAME - 17]}~{sha256(signal_id.encode()).hexdigest()[:16]}"

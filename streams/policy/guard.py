@@ -1,51 +1,124 @@
 """The guard: every plan, whoever made it, is made to keep the safety rules before it becomes commands. Pure.
 
-It knows nothing of why the plan is as it is. What it changes stands in the plan's `rejected`, under `guard`.
+It knows nothing of why the plan is as it is, and uses nothing that the planners use to make one: an error in one is
+caught by the other. What it changes stands in the plan's `rejected`, with a reason that begins with `guard:`.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from schemas.command import PRECEDENCE
-from schemas.fleet import Fleet, FleetFile, Site
-from schemas.plan import FleetPlan, Rejected, ShiftControl, ThrottleControl
+from schemas.fleet import FleetFile
+from schemas.plan import FleetPlan, Mode, ThrottleControl
 from streams.capacity import least_power_watts
-from streams.policy.shifts import LIVING
+from streams.policy.guard_case import GRID_REASONS, UNEXPLAINED, Case, other_names
+from streams.policy.guard_economics import economics_within_reason
+from streams.policy.guard_events import through_events
+from streams.policy.guard_fleet import ramps_together, within_the_fleets_power
+from streams.policy.guard_shifts import fair_shifts
+from streams.policy.guard_throttles import one_a_site, restores_apart
+from streams.policy.view import FleetView
+
+# A rule kept late may touch on one kept before: all are gone through again until nothing changes. Two or three times
+# are enough for any plan that was tried; a bound keeps a plan that nobody thought of from stopping the loop.
+_ROUNDS = 8
+# Whose plan it is, and its place among the others: claimed and counted by the desk, no business of a plan's (rule 2).
+_IDENTITY = ("run_id", "fleet_id", "owner", "epoch", "sequence", "revision")
+_MODES: tuple[Mode, ...] = ("normal", "price-blind", "rule-based", "hold")  # ever more degraded
 
 
-def guard(plan: FleetPlan, fleet: Fleet, fleet_file: FleetFile) -> FleetPlan:
-    """The plan, changed as little as the rules need: one target a site, within its limits, restores apart."""
-    changes: list[Rejected] = []
-    sites = {site.id: site for site in fleet.sites}
-    throttles = [
-        _within_limits(each, sites[each.site_id], fleet_file, changes)
-        for each in _possible(plan.throttles, sites, changes)
-    ]
-    throttles = _one_a_site(throttles, plan.issued_at, changes)
-    throttles = _restores_apart(throttles, plan.issued_at, fleet.limits.stagger_seconds, changes)
-    shifts = _fair_shifts(plan.shifts, sites, fleet_file, changes)
-    return plan.model_copy(update={"throttles": throttles, "shifts": shifts, "rejected": [*plan.rejected, *changes]})
+def guard(plan: FleetPlan, before: FleetPlan, view: FleetView, fleet_file: FleetFile, now: datetime) -> FleetPlan:
+    """The plan, changed as little as the safety rules (design, section 6) need.
+
+    Args:
+        plan: any plan of the fleet.
+        before: the plan in force, as the sites' answers have moved it on; itself guarded.
+        view: what is known of the fleet.
+        fleet_file: its limits.
+        now: the time, aware UTC.
+    """
+    case = Case(before, view, fleet_file, now)
+    plan = _in_its_place(plan, case)
+    for _ in range(_ROUNDS):
+        kept = _round(plan, case)
+        if kept == plan:
+            break
+        plan = kept
+    return plan.model_copy(update={"rejected": [*plan.rejected, *case.changes]})
 
 
-def _possible(
-    throttles: list[ThrottleControl], sites: dict[str, Site], changes: list[Rejected]
-) -> list[ThrottleControl]:
+def _round(plan: FleetPlan, case: Case) -> FleetPlan:
+    throttles = _explained(_named(_possible(plan.throttles, case), case), case)
+    throttles = economics_within_reason(through_events(throttles, case), case)
+    throttles = [_within_limits(each, case) for each in throttles]
+    throttles = restores_apart(one_a_site(throttles, case), case)
+    throttles = ramps_together(within_the_fleets_power(throttles, case), case)
+    throttles.sort(key=lambda control: control.control_id)
+    shifts = fair_shifts(plan.shifts, throttles, case)
+    return plan.model_copy(update={"throttles": throttles, "shifts": shifts})
+
+
+def _in_its_place(plan: FleetPlan, case: Case) -> FleetPlan:
+    """Rules 2 and 9: the numbers that were claimed, and a mode no less degraded than what is known."""
+    identity = {name: getattr(case.before, name) for name in _IDENTITY}
+    if identity != {name: getattr(plan, name) for name in _IDENTITY}:
+        case.note(f"plan {plan.epoch}/{plan.sequence}/{plan.revision}", "a plan does not number itself")
+    mode = max(plan.mode, _mode(case), key=_MODES.index)
+    if mode != plan.mode:
+        case.note(f"mode {plan.mode}", f"what is known allows {mode}")
+    return plan.model_copy(update={**identity, "mode": mode})
+
+
+def _mode(case: Case) -> Mode:
+    if all(case.is_stale(site_id) for site_id in case.sites):
+        return "hold"
+    if any(case.view.price_at(site.settlement_point, case.now) is None for site in case.fleet.sites):
+        return "price-blind"
+    return "normal"
+
+
+def _possible(throttles: list[ThrottleControl], case: Case) -> list[ThrottleControl]:
     """Those at a site of this fleet, with some time to run, and the first of each name."""
     possible: dict[str, ThrottleControl] = {}
     for control in throttles:
-        if control.site_id in sites and control.starts_at < control.ends_at and control.control_id not in possible:
+        if control.site_id in case.sites and control.starts_at < control.ends_at and control.control_id not in possible:
             possible[control.control_id] = control
         else:
-            changes.append(Rejected(alternative=control.control_id, why="guard: no such site, no time, or named twice"))
+            case.note(control.control_id, "no such site, no time, or named twice")
     return list(possible.values())
 
 
-def _within_limits(
-    control: ThrottleControl, site: Site, fleet_file: FleetFile, changes: list[Rejected]
-) -> ThrottleControl:
-    """Rules 1 and 5: a target within [least power, import limit], a fallback never above it, the site's ramps."""
-    least = least_power_watts(site, fleet_file)
+def _named(throttles: list[ThrottleControl], case: Case) -> list[ThrottleControl]:
+    """A name that the plan before gave to something else is not given anew: sites know controls by their names."""
+    held: dict[str, tuple[str, ...]] = {each.control_id: (each.site_id, each.reason) for each in case.before.throttles}
+    held |= {each.control_id: ("shift",) for each in case.before.shifts}
+    names = {each.control_id for each in throttles}
+    named = []
+    for control in throttles:
+        mine, name = (control.site_id, control.reason), control.control_id
+        if held.get(name, mine) != mine:
+            name = next(each for each in other_names(name) if each not in names and held.get(each, mine) == mine)
+            names.add(name)
+            case.note(control.control_id, f"the name is another's: {name}")
+        named.append(control.model_copy(update={"control_id": name}))
+    return named
+
+
+def _explained(throttles: list[ThrottleControl], case: Case) -> list[ThrottleControl]:
+    """Rule 12: what nobody can explain is not done for a price; for the grid it is, and marked."""
+    kept = []
+    for control in throttles:
+        if control.explanation.strip():
+            kept.append(control)
+            continue
+        case.note(control.control_id, "unexplained")
+        if control.reason in GRID_REASONS:
+            kept.append(control.model_copy(update={"explanation": UNEXPLAINED}))
+    return kept
+
+
+def _within_limits(control: ThrottleControl, case: Case) -> ThrottleControl:
+    """Rules 1, 5 and 6: a target within [least power, import limit], a fallback never above it, the site's ramps."""
+    site = case.sites[control.site_id]
+    least = least_power_watts(site, case.fleet_file)
     target = min(max(control.target_power_watts, least), site.import_limit_watts)
     held = control.model_copy(
         update={
@@ -57,99 +130,5 @@ def _within_limits(
     )
     if held != control:
         wanted = f"{control.control_id} at {control.target_power_watts:.0f} W"
-        changes.append(Rejected(alternative=wanted, why=f"guard: limits of {site.id} allow {target:.0f} W"))
+        case.note(wanted, f"limits of {site.id} allow {target:.0f} W")
     return held
-
-
-def _one_a_site(throttles: list[ThrottleControl], now: datetime, changes: list[Rejected]) -> list[ThrottleControl]:
-    """Rule 4: one power target in force at a site: of two that overlap in time the stronger stands.
-
-    The weaker holds before it or, once the stronger is in force, after it: it is cut, not dropped, so that a site
-    neither rises before an event nor falls back and rises again after one.
-    """
-    kept: list[ThrottleControl] = []
-    for control in sorted(throttles, key=_strength):
-        stronger = [each for each in kept if each.site_id == control.site_id and _overlap(each, control)]
-        if not stronger:
-            kept.append(control)
-            continue
-        cut = _cut(control, stronger, now)
-        if cut is not None:
-            kept.append(cut)
-        standing = "" if cut is None else f", it holds {cut.starts_at:%d %H:%M:%S} to {cut.ends_at:%d %H:%M:%S}"
-        why = f"guard: {stronger[0].control_id} stands above it{standing}"
-        changes.append(Rejected(alternative=control.control_id, why=why))
-    return sorted(kept, key=lambda control: control.control_id)
-
-
-def _strength(control: ThrottleControl) -> tuple[int, int, float, str]:
-    return (PRECEDENCE.index(control.reason), control.priority, control.target_power_watts, control.control_id)
-
-
-def _overlap(a: ThrottleControl, b: ThrottleControl) -> bool:
-    return a.starts_at < b.ends_at and b.starts_at < a.ends_at
-
-
-def _cut(control: ThrottleControl, stronger: list[ThrottleControl], now: datetime) -> ThrottleControl | None:
-    """The control in the first gap that the stronger ones leave and that is not over yet; None if there is none."""
-    starts_at = control.starts_at
-    for other in sorted(stronger, key=lambda each: each.starts_at):
-        if starts_at < other.starts_at and now < other.starts_at:
-            return control.model_copy(update={"starts_at": starts_at, "ends_at": other.starts_at})
-        starts_at = max(starts_at, other.ends_at)
-    if starts_at < control.ends_at and now < control.ends_at:
-        return control.model_copy(update={"starts_at": starts_at})
-    return None
-
-
-def _restores_apart(
-    throttles: list[ThrottleControl], now: datetime, stagger_seconds: float, changes: list[Rejected]
-) -> list[ThrottleControl]:
-    """Rule 6: no two sites rise within the stagger of each other; the later one holds longer.
-
-    A control that hands over to the next at its site lets nothing rise; one that has ended can't be moved.
-    """
-    apart: list[ThrottleControl] = []
-    restores: list[tuple[datetime, str]] = []
-    for control in sorted(throttles, key=lambda each: (each.ends_at, each.control_id)):
-        following = [each.starts_at for each in throttles if each.site_id == control.site_id]
-        following = [starts_at for starts_at in following if starts_at >= control.ends_at]
-        ends_at = control.ends_at
-        if control.ends_at > now and control.ends_at not in following:
-            taken = [at for at, site_id in restores if site_id != control.site_id]
-            ends_at = min([first_apart(control.ends_at, taken, stagger_seconds), *following])
-        if ends_at != control.ends_at:
-            why = f"guard: restores lie {stagger_seconds:g} s apart"
-            changes.append(Rejected(alternative=f"{control.control_id} until {control.ends_at:%H:%M:%S}", why=why))
-        if ends_at not in following:
-            restores.append((ends_at, control.site_id))
-        apart.append(control.model_copy(update={"ends_at": ends_at}))
-    return sorted(apart, key=lambda control: control.control_id)
-
-
-def first_apart(earliest: datetime, taken: Iterable[datetime], stagger_seconds: float) -> datetime:
-    """The first time from `earliest` on that lies at least the stagger away from each time `taken`."""
-    stagger = timedelta(seconds=stagger_seconds)
-    for other in sorted(taken):
-        if abs(earliest - other) < stagger:
-            earliest = other + stagger
-    return earliest
-
-
-def _fair_shifts(
-    shifts: list[ShiftControl], sites: dict[str, Site], fleet_file: FleetFile, changes: list[Rejected]
-) -> list[ShiftControl]:
-    """Rule 8: between two sites of the fleet; shares of a site's class never exceed 1; Flex 0 does not move."""
-    flex = {service.id: service.flex for service in fleet_file.service_classes}
-    given: dict[tuple[str, str], float] = defaultdict(float)
-    kept = []
-    for control in shifts:
-        place = (control.from_site_id, control.service_class)
-        over = control.phase in LIVING and given[place] + control.share_ratio > 1
-        ends = {control.from_site_id, control.to_site_id}
-        if over or flex.get(control.service_class, 0) == 0 or len(ends) < 2 or not ends <= sites.keys():
-            changes.append(Rejected(alternative=control.control_id, why="guard: more than the class may give there"))
-            continue
-        given[place] += control.share_ratio if control.phase in LIVING else 0.0
-        kept.append(control)
-    return kept

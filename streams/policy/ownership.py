@@ -4,12 +4,12 @@ from uuid import uuid4
 
 from infra.read_back import read_back
 from schemas.catalog import FLEET_PLANS, GRID_SIGNALS
-from schemas.envelope import Record
 from schemas.fleet import Fleet
 from schemas.plan import FleetPlan
-from streams.intake import Intake
+from streams.intake import Arrived, Intake
 from streams.policy.desk import Desk
 from streams.stage import Stage
+from streams.trace import Traces
 
 _CLAIMS = 5
 
@@ -21,8 +21,9 @@ class NotOwnedError(RuntimeError):
 class Ownership:
     """Opens desks for the fleets of a partition."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, traces: Traces) -> None:
         self._stage = stage
+        self._traces = traces
         self._plans = stage.intake(FLEET_PLANS)
         self._signals = stage.intake(GRID_SIGNALS)
         self._owner = uuid4().hex[:12]
@@ -38,10 +39,12 @@ class Ownership:
         signals = await self._all(self._signals, partition)
         for fleet in self._stage.fleet_file.fleets:
             if self._plans.partition_of(fleet.id.encode()) == partition:
-                desk = Desk(fleet, self._stage.fleet_file, await self.claim(fleet, partition))
+                plan = await self.claim(fleet, partition)
+                desk = Desk(fleet, self._stage.fleet_file, plan, self._stage.settings.policy)
                 for signal in signals:
-                    if getattr(signal, "fleet_id", None) == fleet.id:
-                        desk.view.observe(signal)
+                    if signal.record.fleet_id == fleet.id:
+                        desk.view.observe(signal.record)
+                        self._traces.observe(signal.record, signal.headers)
                 desks[fleet.id] = desk
         return desks
 
@@ -80,14 +83,14 @@ class Ownership:
 
     async def _history(self, fleet: Fleet, partition: int) -> list[FleetPlan]:
         plans = await self._all(self._plans, partition)
-        return [plan for plan in plans if isinstance(plan, FleetPlan) and plan.fleet_id == fleet.id]
+        return [plan.record for plan in plans if plan.record.fleet_id == fleet.id]
 
-    async def _all(self, intake: Intake, partition: int) -> list[Record]:
+    async def _all(self, intake: Intake, partition: int) -> list[Arrived]:
         settings = self._stage.settings
-        found = list[Record]()
+        found = list[Arrived]()
         async for messages in read_back(settings, intake.topic.on_bus(settings.run_id), partition):
             arrived, _ = intake.read(messages, partition)
-            found += [each.record for each in arrived]
+            found += arrived
         return found
 
 

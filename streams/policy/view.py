@@ -14,8 +14,14 @@ from schemas.site import ControllerHeartbeat, LoadState, PowerState
 
 Signal = TypeVar("Signal", PriceSignal, EventSignal)
 
-# A baseline is the mean over so many of the newest windows (five minutes of ten-second windows).
-_BASELINE_WINDOWS = 30
+# A baseline is the mean over the windows of so long a time.
+_BASELINE = timedelta(minutes=5)
+# What an event's sites deliver is judged by minutes, as a utility does.
+_MINUTE = timedelta(minutes=1)
+# A meter further than this from the GPUs' power and the PUE is not believed: cooling varies by less.
+_PLAUSIBLE_RATIO = 0.15
+# Below this share of reporting GPUs their sum says too little of the site to doubt its meter.
+_REPORTING_RATIO = 0.9
 # Signals are forgotten this long after their end: the plan still explains itself by them meanwhile.
 _FORGET = timedelta(hours=1)
 
@@ -28,11 +34,22 @@ class SiteView:
     load: LoadState | None = None
     forecast: SiteForecast | None = None
     heartbeat: ControllerHeartbeat | None = None
-    meter_watts: deque[float] = field(default_factory=lambda: deque(maxlen=_BASELINE_WINDOWS))
+    meter_watts: deque[tuple[datetime, float]] = field(default_factory=deque)  # end of the window, mean over it
 
     def baseline_watts(self) -> float | None:
-        """Mean meter power over the newest windows; None before the first."""
-        return sum(self.meter_watts) / len(self.meter_watts) if self.meter_watts else None
+        """Mean meter power over the windows of the newest five minutes; None before the first."""
+        return self._mean_watts(_BASELINE)
+
+    def minute_watts(self) -> float | None:
+        """Mean meter power over the windows of the newest minute; None before the first."""
+        return self._mean_watts(_MINUTE)
+
+    def _mean_watts(self, span: timedelta) -> float | None:
+        if not self.meter_watts:
+            return None
+        newest = self.meter_watts[-1][0]
+        recent = [watts for window_end, watts in self.meter_watts if window_end > newest - span]
+        return sum(recent) / len(recent)
 
     def is_stale(self, now: datetime, stale_seconds: float) -> bool:
         """True if no power is known that is younger than the limit."""
@@ -45,7 +62,8 @@ class FleetView:
 
     fleet: Fleet
     sites: dict[str, SiteView] = field(default_factory=dict)
-    prices: dict[str, PriceSignal] = field(default_factory=dict)
+    prices: dict[str, PriceSignal] = field(default_factory=dict)  # real-time
+    day_ahead: dict[str, PriceSignal] = field(default_factory=dict)
     events: dict[str, EventSignal] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -69,19 +87,21 @@ class FleetView:
                 site = self.sites[record.site_id]
                 if site.heartbeat is None or record.observed_at > site.heartbeat.observed_at:
                     site.heartbeat = record
-            case PriceSignal() if record.market == "real-time":
-                self._observe_signal(self.prices, record)
+            case PriceSignal():
+                self._observe_signal(self.prices if record.market == "real-time" else self.day_ahead, record)
             case EventSignal():
                 self._observe_signal(self.events, record)
             case _:
-                pass  # day-ahead prices and carbon intensity serve the planner to come
+                pass  # carbon intensity is recorded, and weighs in no decision
 
     def _observe_power(self, state: PowerState) -> None:
         view = self.sites[state.site_id]
         if view.power is not None and state.window_start <= view.power.window_start:
             return
         view.power = state
-        view.meter_watts.append(meter_watts(state, self.site(state.site_id)))
+        view.meter_watts.append((state.window_end, meter_watts(state, self.site(state.site_id))))
+        while view.meter_watts[0][0] <= state.window_end - _BASELINE:
+            view.meter_watts.popleft()
 
     @staticmethod
     def _observe_signal(known: dict[str, Signal], signal: Signal) -> None:
@@ -92,6 +112,7 @@ class FleetView:
     def forget(self, now: datetime) -> None:
         """Drops the signals whose time is long over."""
         self.prices = {name: price for name, price in self.prices.items() if price.ends_at > now - _FORGET}
+        self.day_ahead = {name: price for name, price in self.day_ahead.items() if price.ends_at > now - _FORGET}
         self.events = {name: event for name, event in self.events.items() if event.ends_at > now - _FORGET}
 
     def site(self, site_id: str) -> Site:
@@ -135,5 +156,19 @@ class FleetView:
 
 
 def meter_watts(state: PowerState, site: Site) -> float:
-    """Power at the meter: as read, or from the GPUs and the site's PUE where the meter is silent."""
-    return state.meter_power_watts if state.meter_power_watts is not None else state.it_power_watts * site.pue
+    """Power at the meter: as read, or from the GPUs and the site's PUE where the meter is silent.
+
+    Of a meter that is not to be believed and the GPUs' power the higher is taken: the grid stands behind the meter.
+    """
+    by_gpus = state.it_power_watts * site.pue
+    if state.meter_power_watts is None:
+        return by_gpus
+    return state.meter_power_watts if is_meter_plausible(state, site) else max(by_gpus, state.meter_power_watts)
+
+
+def is_meter_plausible(state: PowerState, site: Site) -> bool:
+    """False where the meter contradicts the power of the site's GPUs, nearly all of which report."""
+    by_gpus = state.it_power_watts * site.pue
+    if state.meter_power_watts is None or by_gpus <= 0 or state.reporting_ratio < _REPORTING_RATIO:
+        return True
+    return abs(state.meter_power_watts / by_gpus - 1) <= _PLAUSIBLE_RATIO

@@ -15,6 +15,7 @@ from schemas.clock import ClockAnchor
 from schemas.command import CommandAck, Release, Shift, Throttle
 from schemas.envelope import Record, Value
 from schemas.forecast import SiteForecast
+from schemas.offer import FlexibilityOffer
 from schemas.plan import FleetPlan
 from schemas.requests import RequestRates
 from schemas.score import ForecastScore
@@ -26,6 +27,7 @@ from streams.record.tables import (
     COMMAND_ACKS,
     DEAD_LETTERS,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     FORECAST_SCORES,
     GPU_TELEMETRY,
     GRID_SIGNALS,
@@ -124,6 +126,7 @@ TABLE_OF: Final[Mapping[type[Record | DeadLetter], Table]] = {
     SiteForecast: SITE_FORECASTS,
     ForecastScore: FORECAST_SCORES,
     FleetPlan: FLEET_PLANS,
+    FlexibilityOffer: FLEXIBILITY_OFFERS,
     Throttle: SITE_COMMANDS,
     Shift: SITE_COMMANDS,
     Release: SITE_COMMANDS,

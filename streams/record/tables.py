@@ -118,7 +118,15 @@ FLEET_PLANS: Final = _table(
     """
     issued_at timestamptz, fleet_id text, epoch int8, revision int8, owner text, kind text, run_id text,
     schema_version int2, sequence int8, mode text, explanation text, throttles jsonb, shifts jsonb, baselines jsonb,
-    dwells jsonb, rejected jsonb, inputs jsonb
+    dwells jsonb, rejected jsonb, inputs jsonb, planner text, schedule jsonb, strikes jsonb, tracking jsonb
+    """,
+)
+FLEXIBILITY_OFFERS: Final = _table(
+    "flexibility_offers",
+    catalog.FLEXIBILITY_OFFERS.natural_key,
+    """
+    issued_at timestamptz, site_id text, run_id text, schema_version int2, fleet_id text, valid_until timestamptz,
+    expected_power_watts float8, offers jsonb
     """,
 )
 SITE_COMMANDS: Final = _table(
@@ -130,7 +138,7 @@ SITE_COMMANDS: Final = _table(
     priority int8, renewal bool, caused_by text[], explanation text, target_power_watts float8,
     ramp_down_watts_per_second float8, ramp_up_watts_per_second float8, fallback_power_watts float8, role text,
     from_site_id text, to_site_id text, service_class text, share_ratio float8, reserved_power_watts float8,
-    releases_control_id text
+    releases_control_id text, ramp_seconds float8
     """,
 )
 COMMAND_ACKS: Final = _table(
@@ -138,7 +146,8 @@ COMMAND_ACKS: Final = _table(
     catalog.COMMAND_ACKS.natural_key,
     """
     observed_at timestamptz, site_id text, epoch int8, sequence int8, status text, run_id text, schema_version int2,
-    fleet_id text, control_id text, detail text, meter_power_watts float8, highest_epoch int8, highest_sequence int8
+    fleet_id text, control_id text, detail text, meter_power_watts float8, highest_epoch int8, highest_sequence int8,
+    share_ratio float8, knob text
     """,
 )
 SITE_HEARTBEATS: Final = _table(
@@ -192,6 +201,7 @@ TABLES: Final = (
     SITE_FORECASTS,
     FORECAST_SCORES,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     SITE_COMMANDS,
     COMMAND_ACKS,
     SITE_HEARTBEATS,

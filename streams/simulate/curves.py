@@ -1,6 +1,6 @@
 """Measured curves: a list of rising [x, y] points, linear in between, level beyond the ends."""
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Sequence
 
 Points = Sequence[tuple[float, float]]
@@ -12,7 +12,9 @@ def interpolate(curve: Points, x: float) -> float:
         return curve[0][1]
     if x >= curve[-1][0]:
         return curve[-1][1]
-    right = bisect_right(curve, x, key=lambda point: point[0])
+    right = 1
+    while curve[right][0] <= x:  # a handful of points: quicker than a bisection with its key
+        right += 1
     (x0, y0), (x1, y1) = curve[right - 1], curve[right]
     return min(y1, y0 + (y1 - y0) * ((x - x0) / (x1 - x0)))  # min: rounding must not pass the next point
 

@@ -100,16 +100,20 @@ def spread(trace: RequestTrace, fleet_file: FleetFile, peak_load_ratio: float = 
     sites = [site for _, site in fleet_file.sites()]
     tables, shares = {}, {}
     for number, site in enumerate(sites):
-        scale = peak_load_ratio / _peak_load(trace, capacity(site, fleet_file.gpu_models))
+        scale = peak_load_ratio / peak_load(trace, capacity(site, fleet_file.gpu_models))
         columns = np.stack([trace.requests, trace.prompt_tokens, trace.tokens], axis=1) * scale
         shift = number * trace.steps // len(sites)
         tables[site.id] = np.rint(np.roll(columns, -shift, axis=0)).astype(np.int64)
-        shares[site.id] = _class_shares(site, fleet_file.service_classes)
+        shares[site.id] = class_shares(site, fleet_file.service_classes)
     return SpreadDemand(trace.step_seconds, trace.steps, tables, shares)
 
 
-def _peak_load(trace: RequestTrace, can: Capacity) -> float:
-    """The load of the busiest minute if the unscaled trace came to a site of this capacity."""
+def peak_load(trace: RequestTrace, can: Capacity) -> float:
+    """The load of the busiest minute if the unscaled trace came to a site of this capacity.
+
+    Raises:
+        ValueError: the trace holds no tokens.
+    """
     work = trace.tokens + can.prompt_token_cost_ratio * trace.prompt_tokens
     window = min(trace.steps, max(1, round(_PEAK_SECONDS / trace.step_seconds)))
     around = np.concatenate([[0.0], np.cumsum(np.concatenate([work, work[: window - 1]]))])
@@ -119,7 +123,12 @@ def _peak_load(trace: RequestTrace, can: Capacity) -> float:
     return peak / can.tokens_per_second
 
 
-def _class_shares(site: Site, classes: Sequence[ServiceClass]) -> list[tuple[str, float]]:
+def class_shares(site: Site, classes: Sequence[ServiceClass]) -> list[tuple[str, float]]:
+    """The classes that a site may serve, each with the shares of its traffic up to and with it; the last is 1.
+
+    Raises:
+        ValueError: it may serve no class with traffic.
+    """
     allowed = [service for service in classes if not service.sites or site.id in service.sites]
     total = sum(service.traffic_ratio for service in allowed)
     if total <= 0:

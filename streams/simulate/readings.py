@@ -46,12 +46,32 @@ class PoolFlow:
 
 @dataclass(frozen=True, slots=True)
 class ClassFlow:
-    """One service class over one step: arrived, served, waiting at the end; served requests by time to first token."""
+    """One service class over one step: arrived, served, waiting at the end, turned away of what arrived.
+
+    What was served waited between the two `wait_seconds`, and the mean prompt then took `prefill_seconds`.
+    """
 
     arrived: ClassDemand
     served: ClassDemand
     queued: ClassDemand
-    ttft_counts: list[int]
+    refused: ClassDemand
+    wait_seconds: tuple[float, float]
+    prefill_seconds: float
+
+    @property
+    def ttft_counts(self) -> list[int]:
+        """Served requests by time to first token, in the buckets of LATENCY_BOUNDS_SECONDS."""
+        return ttft_counts(self.served.requests, self.wait_seconds, self.prefill_seconds)
+
+    def late_requests(self, objective_seconds: float) -> int:
+        """Of the served requests, how many had their first token later than `objective_seconds`."""
+        low, high = min(self.wait_seconds), max(self.wait_seconds)
+        if high + self.prefill_seconds * _PREFILL_FACTORS[-1] <= objective_seconds:
+            return 0
+        if low + self.prefill_seconds * _PREFILL_FACTORS[0] > objective_seconds:
+            return self.served.requests
+        points = ttft_points(self.served.requests, self.wait_seconds, self.prefill_seconds)
+        return sum(requests for ttft, requests in points if ttft > objective_seconds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,7 +161,7 @@ def _frame(
 
 
 def request_rates(site_id: str, classes: Mapping[str, ClassFlow], stamp: Stamp) -> RequestRates:
-    """The step's counts of every class as a record."""
+    """The step's counts of every class as a record. What arrived is the demand, let in or not."""
     sequence, observed_at, interval_seconds, run_id = stamp
     return RequestRates(
         run_id=run_id,
@@ -166,19 +186,28 @@ def request_rates(site_id: str, classes: Mapping[str, ClassFlow], stamp: Stamp) 
     )
 
 
-def ttft_counts(requests: int, wait_seconds: tuple[float, float], prefill_seconds: float) -> list[int]:
-    """`requests` by time to first token, in the buckets of LATENCY_BOUNDS_SECONDS.
+def ttft_points(
+    requests: int, wait_seconds: tuple[float, float], prefill_seconds: float
+) -> Iterator[tuple[float, int]]:
+    """`requests` by time to first token: (seconds, requests) of twenty points that stand for all, each counted once.
 
     Time to first token is approximated by wait + prefill: waits even between the two given, prefill log-normal about
-    its mean as prompt lengths are. Twenty points stand for all; every request is counted once.
+    its mean as prompt lengths are.
     """
-    counts, before, (lower, upper) = [0] * BUCKETS, 0, wait_seconds
+    before, (lower, upper) = 0, wait_seconds
     for point, factor in enumerate(_PREFILL_FACTORS):
         through = (2 * requests * (point + 1) + _POINTS) // (2 * _POINTS)  # one request alone falls on the middle
         through = requests if point == _POINTS - 1 else through
         if through > before:
             # 7 and 20 share no divisor: waits in another order than prefills, so that neither goes with the other.
             wait = lower + (upper - lower) * ((7 * point) % _POINTS + 0.5) / _POINTS
-            counts[bisect_left(LATENCY_BOUNDS_SECONDS, wait + prefill_seconds * factor)] += through - before
+            yield wait + prefill_seconds * factor, through - before
         before = through
+
+
+def ttft_counts(requests: int, wait_seconds: tuple[float, float], prefill_seconds: float) -> list[int]:
+    """`requests` by time to first token, in the buckets of LATENCY_BOUNDS_SECONDS."""
+    counts = [0] * BUCKETS
+    for ttft_seconds, share in ttft_points(requests, wait_seconds, prefill_seconds):
+        counts[bisect_left(LATENCY_BOUNDS_SECONDS, ttft_seconds)] += share
     return counts

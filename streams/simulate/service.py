@@ -29,6 +29,13 @@ class Share(BaseModel):
     share_ratio: Ratio
 
 
+class Admission(BaseModel):
+    """PUT /sites/{site}/admission: of the requests of Flex 1 and above, the share that is let in."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    admission_ratio: Ratio
+
+
 class SharesOut(BaseModel):
     """PUT /sites/{site}/shares: all that the site sends away; what is not named ends."""
 
@@ -51,6 +58,7 @@ class PlantService:
         """
         app = web.Application()
         app.router.add_put("/sites/{site}/power-limit", self._set_power_limit)
+        app.router.add_put("/sites/{site}/admission", self._set_admission)
         app.router.add_put("/sites/{site}/shares", self._set_shares)
         app.router.add_get("/sites/{site}/meter", self._read_meter)
         self._runner = web.AppRunner(app, access_log=None)
@@ -68,6 +76,11 @@ class PlantService:
     async def _set_power_limit(self, request: web.Request) -> web.Response:
         body = await _body(request, PowerLimit.model_validate_json)
         self._plant(request).set_power_cap(body.watts)
+        return web.json_response({})
+
+    async def _set_admission(self, request: web.Request) -> web.Response:
+        body = await _body(request, Admission.model_validate_json)
+        self._plant(request).set_admission(body.admission_ratio)
         return web.json_response({})
 
     async def _set_shares(self, request: web.Request) -> web.Response:

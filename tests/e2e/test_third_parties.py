@@ -13,10 +13,9 @@ import jsonschema
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from infra.migrate import migrate
 from schemas.catalog import COMMAND_ACKS, GRID_SIGNALS, SITE_COMMANDS, SITE_STATE, Topic
 from tests.stream.inputs import event_now, power_now
-from tests.stream.rig import PATIENCE_SECONDS, Rig, rig_on
+from tests.stream.rig import PATIENCE_SECONDS, Rig, on_one_broker, rig_on
 
 pytestmark = [pytest.mark.broker, pytest.mark.database]
 
@@ -75,7 +74,6 @@ async def send_power_and_an_event(rig: Rig) -> None:
 @asynccontextmanager
 async def played(broker: Broker, folder: Path, dsn: str) -> AsyncIterator[Rig]:
     """A run in which a site was commanded and has answered, and whose planner has ended: the bus stands still."""
-    migrate(dsn)
     async with rig_on(broker, folder, dsn) as rig:
         planner, _ = rig.start("policy", "record")
         rig.start_controller(SITE, folder / "memory")
@@ -118,21 +116,22 @@ async def psql_finds(rig: Rig, commands: list[dict[str, Any]], acks: list[dict[s
             pass
 
 
-async def test_psql_finds_what_is_on_the_bus(broker: Broker, tmp_path: Path, database_dsn: str) -> None:
+@on_one_broker
+async def test_psql_finds_what_is_on_the_bus(broker: Broker, tmp_path: Path, migrated_dsn: str) -> None:
     needs("psql")
-    async with played(broker, tmp_path, database_dsn) as rig:
+    async with played(broker, tmp_path, migrated_dsn) as rig:
         await psql_finds(rig, rig.records(SITE_COMMANDS), rig.records(COMMAND_ACKS))
 
 
 async def test_kcat_reads_commands_as_json_that_the_schema_describes_and_psql_finds_the_same(
-    broker: Broker, tmp_path: Path, database_dsn: str
+    broker: Broker, tmp_path: Path, migrated_dsn: str
 ) -> None:
     needs("kcat")
     needs("psql")
     name, servers = broker
     if name == "embedded" and await can_not_list(servers):
         pytest.skip("this kcat can't read how the embedded broker (Tansu) names its API versions")
-    async with played(broker, tmp_path, database_dsn) as rig:
+    async with played(broker, tmp_path, migrated_dsn) as rig:
         commands, acks = await by_kcat(rig, SITE_COMMANDS), await by_kcat(rig, COMMAND_ACKS)
         assert {command["site_id"] for command in commands} > {SITE}
         assert {command["run_id"] for command in commands} == {rig.run_id}

@@ -125,7 +125,7 @@ def obeyed(rig: Rig, site_id: str) -> tuple[list[AnyCommand], float | None]:
     """
     site = rig.fleet_file.site(site_id)
     assert site is not None
-    state, around, taken = ControllerState(site_id=site_id), Surroundings(site), list[AnyCommand]()
+    state, around, taken = ControllerState(site_id=site_id, run_id=rig.run_id), Surroundings(site), list[AnyCommand]()
     told = commands_by_site(rig).get(site_id, [])
     for each in told:
         state, ack = accept(state, each.command, around, each.appended_at)

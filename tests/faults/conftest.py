@@ -1,23 +1,19 @@
 """One Apache Kafka for all drills, and the undisturbed run that each is compared with, both once a session."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
-from infra.kafka.local import LocalKafka
 from tests.faults.drill import Broker, Outcome, feed, finish
 from tests.faults.flow import KINDS, Flow, flow_of_the_past
 from tests.stream.rig import rig_on
 
 
 @pytest.fixture(scope="session")
-def kafka() -> Iterator[Broker]:
+def kafka(apache_kafka: str) -> Broker:
     """The broker that the drills share. Only Apache Kafka counts: it keeps what it acknowledged."""
-    if missing := LocalKafka.missing():
-        pytest.skip(f"Apache Kafka: {missing}")
-    with LocalKafka() as broker:
-        yield "apache-kafka", broker.bootstrap_servers
+    return "apache-kafka", apache_kafka
 
 
 @pytest.fixture(scope="session")

@@ -43,9 +43,8 @@ COLUMNS = {
 
 
 @pytest.fixture
-async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as opened:
+async def connection(any_migrated_dsn: str) -> AsyncIterator[Connection]:
+    async with await connect(any_migrated_dsn, "gridtide-test") as opened:
         yield opened
 
 

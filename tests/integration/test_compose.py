@@ -4,16 +4,18 @@ import os
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ONE_SHOT = {"setup", "replay"}
+ONE_SHOT = {"setup", "keys", "replay"}
 # The image that we build has its check in the Dockerfile.
 OURS = "gridtide:local"
 
 
+@cache
 def resolved_services() -> dict[str, str]:
     """The services by name, each as the text that Compose makes of it: anchors and variables resolved."""
     for command in (["docker", "compose"], ["docker-compose"]):

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from infra.database import connect
-from infra.migrate import migrate
 from tests.examples import OTHER_SITE, SITE
 from tests.history_cases import AFTER_THE_HOUR, FIRST_HOUR, HOUR_SECONDS, WINDOW_SECONDS, fill, meter_watts
 
@@ -32,9 +31,8 @@ def test_the_page_numbers_its_questions_and_answers_each_once() -> None:
     assert len(_BLOCK.findall(PAGE.read_text(encoding="utf-8"))) == len(asked) >= 12
 
 
-async def test_every_query_of_the_page_has_an_answer(any_database_dsn: str) -> None:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as connection:
+async def test_every_query_of_the_page_has_an_answer(any_migrated_dsn: str) -> None:
+    async with await connect(any_migrated_dsn, "gridtide-test") as connection:
         await fill(connection)
         for number, title, text in questions():
             question = f"{number}. {title}"
@@ -47,9 +45,8 @@ async def test_every_query_of_the_page_has_an_answer(any_database_dsn: str) -> N
                 assert columns == re.findall(r"`(\w+)`", listed["names"]), question
 
 
-async def test_the_hour_comes_to_what_its_functions_say(any_database_dsn: str) -> None:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as connection:
+async def test_the_hour_comes_to_what_its_functions_say(any_migrated_dsn: str) -> None:
+    async with await connect(any_migrated_dsn, "gridtide-test") as connection:
         await fill(connection, "demo")
         query = "SELECT site_id, meter_energy_kwh FROM energy_hourly WHERE hour_start >= %s AND hour_start < %s"
         # Of the live run there is nothing.

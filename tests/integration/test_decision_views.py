@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from infra.database import connect
-from infra.migrate import migrate
 from schemas.command import CommandAck, Release, Throttle
 from schemas.forecast import QUANTILE_LEVELS, HorizonForecast, SiteForecast
 from schemas.plan import Baseline, FleetPlan, Inputs, Rejected
@@ -63,9 +62,8 @@ def forecast(issued_at: datetime, *horizons: tuple[int, list[float]]) -> SiteFor
 
 
 @pytest.fixture
-async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as opened:
+async def connection(any_migrated_dsn: str) -> AsyncIterator[Connection]:
+    async with await connect(any_migrated_dsn, "gridtide-test") as opened:
         await describe(opened, START)
         yield opened
 

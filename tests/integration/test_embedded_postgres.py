@@ -6,7 +6,6 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,14 +47,6 @@ with EmbeddedBroker() as broker, EmbeddedPostgres(folder) as postgres, psycopg.c
     print(json.dumps({"pids": sorted(set(pids)), "data": owned}), flush=True)
     sys.stdin.read()
 """
-
-
-@pytest.fixture
-def kept_folder() -> Iterator[Path]:
-    """Give a folder that the server's user can reach; pytest's own is closed to all but us."""
-    with tempfile.TemporaryDirectory(prefix="gridtide-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder) / "data"
 
 
 def port_of(postgres: EmbeddedPostgres) -> int:
@@ -104,14 +95,14 @@ def test_embedded_postgres_two_at_once_share_nothing(postgres: EmbeddedPostgres)
             rows(postgres.dsn)
 
 
-def test_embedded_postgres_removes_a_temporary_folder_and_keeps_a_named_one(kept_folder: Path) -> None:
+def test_embedded_postgres_removes_a_temporary_folder_and_keeps_a_named_one(new_folder: Path) -> None:
     with EmbeddedPostgres() as postgres, psycopg.connect(postgres.dsn) as connection:
         (temporary,) = connection.execute("SHOW data_directory").fetchone() or ("",)
         assert Path(temporary).exists()
     assert not Path(temporary).parent.exists()
-    with EmbeddedPostgres(kept_folder) as postgres:
+    with EmbeddedPostgres(new_folder) as postgres:
         commit_a_row(postgres.dsn)
-    with EmbeddedPostgres(kept_folder) as postgres:
+    with EmbeddedPostgres(new_folder) as postgres:
         assert rows(postgres.dsn) == [(42,)]
 
 
@@ -133,11 +124,11 @@ def test_embedded_postgres_takes_another_port_when_the_first_is_taken(
         assert port_of(other) == free
 
 
-def test_embedded_postgres_replaces_a_half_made_database(kept_folder: Path) -> None:
-    (kept_folder / "pgdata.unfinished").mkdir(parents=True)
-    (kept_folder / "pgdata.unfinished" / "PG_VERSION").write_text("18")
-    kept_folder.chmod(0o755)
-    with EmbeddedPostgres(kept_folder) as postgres:
+def test_embedded_postgres_replaces_a_half_made_database(new_folder: Path) -> None:
+    (new_folder / "pgdata.unfinished").mkdir(parents=True)
+    (new_folder / "pgdata.unfinished" / "PG_VERSION").write_text("18")
+    new_folder.chmod(0o755)
+    with EmbeddedPostgres(new_folder) as postgres:
         commit_a_row(postgres.dsn)
 
 
@@ -155,16 +146,12 @@ def test_embedded_postgres_starts_over_a_stale_lock_whose_process_id_is_in_use(k
 
 
 def test_embedded_postgres_whose_password_was_lost_says_so(kept_folder: Path) -> None:
-    with EmbeddedPostgres(kept_folder):
-        pass
     (kept_folder / "password").unlink()
     with pytest.raises(EmbeddedError, match="password can't be read from"), EmbeddedPostgres(kept_folder):
         pass
 
 
 def test_embedded_postgres_that_cannot_start_says_what_its_log_says(kept_folder: Path) -> None:
-    with EmbeddedPostgres(kept_folder):
-        pass
     with (kept_folder / "pgdata" / "postgresql.conf").open("a") as settings:
         settings.write("no_such_setting = 1\n")
     with pytest.raises(EmbeddedError, match=r"ended while starting: .*no_such_setting") as caught:

@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from importlib import util
 from pathlib import Path
 
@@ -85,13 +83,6 @@ def run_as(account: Account, hold: Path, environment: dict[str, str]) -> str:
     return ran.stdout.strip()
 
 
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="gridtide-test-") as folder:
-        Path(folder).chmod(0o755)
-        yield Path(folder)
-
-
 @pytest.mark.parametrize("home", [None, "", "/nonexistent", "/"])
 def test_embedded_servers_start_for_an_ordinary_user_without_a_usable_home(home: str | None, open_folder: Path) -> None:
     account = ordinary_account()
@@ -119,13 +110,11 @@ def test_embedded_postgres_started_as_root_runs_as_another_user() -> None:
 
 
 @as_root
-def test_embedded_postgres_started_as_root_serves_another_users_folder_as_that_user(open_folder: Path) -> None:
-    with EmbeddedPostgres(open_folder / "data"):
-        pass
-    cluster = open_folder / "data" / "pgdata"
-    for path in (cluster, *cluster.rglob("*"), open_folder / "data" / "password"):
+def test_embedded_postgres_started_as_root_serves_another_users_folder_as_that_user(kept_folder: Path) -> None:
+    cluster = kept_folder / "pgdata"
+    for path in (cluster, *cluster.rglob("*"), kept_folder / "password"):
         os.chown(path, 54321, 54321)
-    with EmbeddedPostgres(open_folder / "data") as postgres:
+    with EmbeddedPostgres(kept_folder) as postgres:
         assert Path(f"/proc/{postgres.pid}").stat().st_uid == 54321
 
 

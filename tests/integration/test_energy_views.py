@@ -9,7 +9,6 @@ import pytest
 from psycopg.rows import dict_row
 
 from infra.database import connect
-from infra.migrate import migrate
 from schemas.envelope import LIVE_RUN, Record
 from streams.record.rows import DeadLetter
 from streams.record.writer import write_batch
@@ -23,9 +22,8 @@ KWH = 10 / 3600 / 1000  # of a watt over a window
 
 
 @pytest.fixture
-async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(any_database_dsn)
-    opened = await connect(any_database_dsn, "gridtide-test")
+async def connection(any_migrated_dsn: str) -> AsyncIterator[Connection]:
+    opened = await connect(any_migrated_dsn, "gridtide-test")
     async with opened:
         await write_batch(opened, site_rows())
         yield opened

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from infra.database import connect
-from infra.migrate import migrate
-from schemas.plan import Baseline, FleetPlan
+from schemas.offer import FlexibilityOffer, OfferedReduction
+from schemas.plan import Baseline, FleetPlan, Tracking
 from schemas.signals import EventSignal
 from tests.written_history import FLEET, HERE, THERE, Connection, describe, load, power, powers, put, rows
 
@@ -52,9 +52,8 @@ def pinned(watts: dict[str, float], run_id: str = "live") -> FleetPlan:
 
 
 @pytest.fixture
-async def connection(any_database_dsn: str) -> AsyncIterator[Connection]:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as opened:
+async def connection(any_migrated_dsn: str) -> AsyncIterator[Connection]:
+    async with await connect(any_migrated_dsn, "gridtide-test") as opened:
         await describe(opened, START)
         yield opened
 
@@ -141,6 +140,78 @@ async def test_event_performance_judges_a_withdrawn_event_by_nothing(connection:
     assert (found["cancelled"], found["published_at"]) == (True, START + timedelta(minutes=1))
     judged = ("promised_kwh", "delivered_kwh", "delivered_ratio", "minutes_over_target", "ramp_violations")
     assert [found[column] for column in judged] == [None] * 5
+
+
+def offer(issued_at: datetime, watts: float, seconds_valid: float = 120.0, site_id: str = HERE) -> FlexibilityOffer:
+    """Of half an hour and of three, within half a minute and within five: 1 and 2 W apart, so that each is known."""
+    return FlexibilityOffer(
+        fleet_id=FLEET,
+        site_id=site_id,
+        issued_at=issued_at,
+        valid_until=issued_at + timedelta(seconds=seconds_valid),
+        expected_power_watts=1000.0,
+        offers=[
+            OfferedReduction(
+                response_seconds=response,
+                duration_seconds=duration,
+                firm_power_watts_p50=watts + 100,
+                firm_power_watts_p90=watts + more,
+                tokens_lost_per_mwh=1e9,
+            )
+            for response, duration, more in ((30, 1800, 0), (300, 1800, 1), (30, 10_800, 2), (300, 10_800, 3))
+        ],
+    )
+
+
+async def delivered(connection: Connection, site_id: str = HERE) -> dict[str, Any]:
+    (found,) = await rows(connection, "SELECT * FROM flexibility_delivered WHERE site_id = %s", site_id)
+    return found
+
+
+async def test_flexibility_delivered_holds_the_event_against_the_newest_offer_before_it(connection: Connection) -> None:
+    await an_answered_event(connection)
+    await put(connection, *[load(HERE, START + timedelta(seconds=10 * n), 400.0) for n in (-1, 0)])
+    seconds = [timedelta(seconds=each) for each in (-70, -10, 10)]
+    await put(connection, *[offer(HEARD + since, watts) for since, watts in zip(seconds, (100, 250, 900), strict=True)])
+    found = await delivered(connection)
+    assert found["offer_issued_at"] == HEARD - timedelta(seconds=10)
+    # Fifteen minutes to hold, fifteen until then: the shorter part, and the slower one.
+    assert (found["duration_seconds"], found["response_seconds"]) == (1800, 300)
+    assert (found["firm_power_watts_p90"], found["firm_power_watts_p50"]) == (251.0, 350.0)
+    assert (found["asked_reduction_watts"], found["delivered_reduction_watts"]) == pytest.approx((250.0, 300.0))
+    assert (found["within_offer"], found["minutes_over_target"]) == (True, 0)
+    assert found["tokens_fewer_per_mwh"] == 0.0
+    there = await delivered(connection, THERE)
+    assert (there["offer_issued_at"], there["within_offer"], there["minutes_over_target"]) == (None, None, 3)
+
+
+async def test_flexibility_delivered_knows_no_offer_that_was_over_or_does_not_suit(connection: Connection) -> None:
+    await an_answered_event(connection)
+    await put(connection, offer(HEARD - timedelta(seconds=120), 250.0))
+    assert (await delivered(connection))["offer_issued_at"] is None
+    # Announced when it begins, and to be met at once: nothing is that fast.
+    await put(connection, event(published_at=START, ramp_seconds=20.0, signal_id="event-2"), offer(START, 250.0))
+    query = "SELECT * FROM flexibility_delivered WHERE site_id = %s AND signal_id = 'event-2'"
+    (found,) = await rows(connection, query, HERE)
+    assert (found["offer_issued_at"], found["response_seconds"], found["within_offer"]) == (START, None, None)
+
+
+async def test_event_tracking_has_a_row_a_plan_and_event(connection: Connection) -> None:
+    for revision, (phase, since) in enumerate([("active", 1), ("escalated", 2), ("escalated", 2), ("resolved", 4)]):
+        tracking = Tracking(
+            signal_id="event-1",
+            phase=phase,  # type: ignore[arg-type]
+            phase_since=START + timedelta(minutes=since),
+            target_power_watts=1500.0,
+            delivered_power_watts=1500.0 + 10 * revision,
+            correction_watts=-5.0 * revision,
+        )
+        made = {"issued_at": START + timedelta(minutes=revision + 1), "revision": revision, "tracking": [tracking]}
+        await put(connection, pinned({}).model_copy(update=made))
+    found = await rows(connection, "SELECT * FROM event_tracking ORDER BY issued_at")
+    assert [row["phase"] for row in found] == ["active", "escalated", "escalated", "resolved"]
+    assert [row["excess_watts"] for row in found] == [0.0, 10.0, 20.0, 30.0]
+    assert found[2]["phase_since"] == START + timedelta(minutes=2)
 
 
 async def test_event_targets_follow_the_newest_revision(connection: Connection) -> None:

@@ -42,14 +42,8 @@ LETTER = DeadLetter(
 
 
 @pytest.fixture
-def migrated_dsn(any_database_dsn: str) -> str:
-    migrate(any_database_dsn)
-    return any_database_dsn
-
-
-@pytest.fixture
-async def connection(migrated_dsn: str) -> AsyncIterator[Connection]:
-    opened = await connect(migrated_dsn, "gridtide-test")
+async def connection(any_migrated_dsn: str) -> AsyncIterator[Connection]:
+    opened = await connect(any_migrated_dsn, "gridtide-test")
     async with opened:
         yield opened
 
@@ -92,13 +86,13 @@ def test_migrate_by_four_at_once_applies_once(any_database_dsn: str) -> None:
     assert sorted(applied, key=len) == [[], [], [], [one.name for one in available_migrations()]]
 
 
-def test_migrate_refuses_an_edited_file(migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_migrate_refuses_an_edited_file(any_migrated_dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:
     first, *others = available_migrations()
     edited = migration(first.name, first.sql.encode() + b"-- edited\n")
     monkeypatch.setattr(migrate_module, "available_migrations", lambda: [edited, *others])
     for ask in (migrate, status):
         with pytest.raises(MigrationError, match=rf"^{first.name}: edited after it was applied"):
-            ask(migrated_dsn)
+            ask(any_migrated_dsn)
 
 
 def test_migrate_undoes_a_file_that_fails_and_keeps_those_before(
@@ -118,8 +112,8 @@ def test_migrate_undoes_a_file_that_fails_and_keeps_those_before(
     assert [one.applied_at is not None for one in status(any_database_dsn)] == [True, False]
 
 
-def test_migrate_up_to_date_needs_no_right_to_change_anything(migrated_dsn: str) -> None:
-    read_only = f"{migrated_dsn} options='-c default_transaction_read_only=on'"
+def test_migrate_up_to_date_needs_no_right_to_change_anything(any_migrated_dsn: str) -> None:
+    read_only = f"{any_migrated_dsn} options='-c default_transaction_read_only=on'"
     assert migrate(read_only) == []
 
 
@@ -308,16 +302,16 @@ async def test_a_batch_that_fails_leaves_nothing_and_the_connection_usable(conne
     assert await write(connection, "command_acks", acks(1)) == 1
 
 
-async def test_two_writers_of_the_same_rows_insert_them_once(migrated_dsn: str, connection: Connection) -> None:
-    async with await connect(migrated_dsn) as other:
+async def test_two_writers_of_the_same_rows_insert_them_once(any_migrated_dsn: str, connection: Connection) -> None:
+    async with await connect(any_migrated_dsn) as other:
         written = await asyncio.gather(
             write(connection, "command_acks", acks(*range(500))), write(other, "command_acks", acks(*range(500)))
         )
     assert sum(written) == 500
 
 
-async def test_a_connection_that_was_cut_is_worth_another_try(migrated_dsn: str, connection: Connection) -> None:
-    async with await connect(migrated_dsn) as other:
+async def test_a_connection_that_was_cut_is_worth_another_try(any_migrated_dsn: str, connection: Connection) -> None:
+    async with await connect(any_migrated_dsn) as other:
         await other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
         with pytest.raises(DatabaseUnavailableError):
             await write(connection, "command_acks", acks(1))

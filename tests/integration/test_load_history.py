@@ -11,7 +11,6 @@ from typer.testing import CliRunner
 
 from infra.database import connect
 from infra.load_history import drifted_since, read_load
-from infra.migrate import migrate
 from infra.settings import ConfigurationError, Settings
 from streams import cli
 from streams.record.writer import write_batch
@@ -26,11 +25,10 @@ HOURS = timedelta(hours=2)
 
 
 @pytest.fixture
-async def filled_dsn(any_database_dsn: str) -> str:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as connection:
+async def filled_dsn(any_migrated_dsn: str) -> str:
+    async with await connect(any_migrated_dsn, "gridtide-test") as connection:
         await fill(connection, "demo")
-    return any_database_dsn
+    return any_migrated_dsn
 
 
 @pytest.mark.parametrize("step_seconds", [60.0, 300.0, 600.0])
@@ -86,19 +84,18 @@ async def test_from_history_makes_series_of_what_says_something(filled_dsn: str)
 
 
 @pytest.fixture
-async def two_days_dsn(any_database_dsn: str) -> str:
+async def two_days_dsn(any_migrated_dsn: str) -> str:
     """A database in which a site has two days of a load that comes and goes."""
-    migrate(any_database_dsn)
     seconds = range(0, 48 * HOUR_SECONDS, 300)
     tokens = 3000 + 2000 * np.sin(np.arange(len(seconds)) / 20)
     windows = [
         load(SITE, start, float(level), window_end=after(start + 300))
         for start, level in zip(seconds, tokens, strict=True)
     ]
-    async with await connect(any_database_dsn, "gridtide-test") as connection:
+    async with await connect(any_migrated_dsn, "gridtide-test") as connection:
         await write_batch(connection, site_rows(run_id="demo"))
         await write_batch(connection, rows_by_table(windows, "demo"))
-    return any_database_dsn
+    return any_migrated_dsn
 
 
 def test_train_learns_from_the_history_and_keeps_a_model(
@@ -120,13 +117,12 @@ def test_train_learns_from_the_history_and_keeps_a_model(
     assert None not in [model["card"]["losses"][name] for name in ("candidate", "baseline")]
 
 
-async def test_drifted_since_is_what_the_scores_say(any_database_dsn: str) -> None:
-    migrate(any_database_dsn)
-    with psycopg.connect(any_database_dsn) as connection:
+async def test_drifted_since_is_what_the_scores_say(any_migrated_dsn: str) -> None:
+    with psycopg.connect(any_migrated_dsn) as connection:
         # As much of the table as is asked for, in the place of the one that the migrations make.
         connection.execute("DROP TABLE IF EXISTS gridtide.forecast_scores CASCADE")
-    assert not drifted_since(any_database_dsn, "live", "gbm-1", NOON)
-    with psycopg.connect(any_database_dsn) as connection:
+    assert not drifted_since(any_migrated_dsn, "live", "gbm-1", NOON)
+    with psycopg.connect(any_migrated_dsn) as connection:
         connection.execute(
             "CREATE TABLE gridtide.forecast_scores (scored_at timestamptz, run_id text, model text,"
             " is_drifting boolean)"
@@ -136,7 +132,7 @@ async def test_drifted_since_is_what_the_scores_say(any_database_dsn: str) -> No
             " (%s, 'live', 'gbm-1', false), (%s, 'demo', 'gbm-1', true)",
             (NOON, after(60), after(60)),
         )
-    assert not drifted_since(any_database_dsn, "live", "gbm-1", NOON)
-    assert drifted_since(any_database_dsn, "live", "gbm-1", after(-1))
-    assert not drifted_since(any_database_dsn, "live", "gbm-2", after(-1)), "what another model said is past"
-    assert drifted_since(any_database_dsn, "demo", "gbm-1", NOON)
+    assert not drifted_since(any_migrated_dsn, "live", "gbm-1", NOON)
+    assert drifted_since(any_migrated_dsn, "live", "gbm-1", after(-1))
+    assert not drifted_since(any_migrated_dsn, "live", "gbm-2", after(-1)), "what another model said is past"
+    assert drifted_since(any_migrated_dsn, "demo", "gbm-1", NOON)

@@ -53,6 +53,8 @@ def offered() -> set[tuple[str, str]]:
             (family,) = metric.describe()
             name = family.name + ("_total" if family.type == "counter" else "")
             found |= {(name, label) for label in ("", *metric._labelnames)}
+            if family.type == "histogram":
+                found |= {(f"{name}_bucket", label) for label in ("", "le", *metric._labelnames)}
     return found
 
 

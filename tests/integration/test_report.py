@@ -9,7 +9,6 @@ import pytest
 from typer.testing import CliRunner
 
 from infra.database import connect
-from infra.migrate import migrate
 from streams.cli import app
 from tests.examples import EVENT
 from tests.history_cases import fill
@@ -18,11 +17,10 @@ pytestmark = pytest.mark.database
 
 
 @pytest.fixture
-async def filled_dsn(any_database_dsn: str) -> str:
-    migrate(any_database_dsn)
-    async with await connect(any_database_dsn, "gridtide-test") as connection:
+async def filled_dsn(any_migrated_dsn: str) -> str:
+    async with await connect(any_migrated_dsn, "gridtide-test") as connection:
         await fill(connection, "demo")
-    return any_database_dsn
+    return any_migrated_dsn
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

@@ -34,15 +34,9 @@ ROLES = ("gridtide_owner", RECORDER, ANALYST)
 
 
 @pytest.fixture
-def migrated_dsn(database_dsn: str) -> str:
-    migrate(database_dsn)
-    return database_dsn
-
-
-@pytest.fixture
-def server_dsn() -> Iterator[str]:
+def server_dsn(kept_folder: Path) -> Iterator[str]:
     """The address of a server of this test's own: roles are the whole server's, and others have made them on theirs."""
-    with EmbeddedPostgres() as postgres:
+    with EmbeddedPostgres(kept_folder) as postgres:
         yield postgres.dsn
 
 
@@ -208,9 +202,9 @@ def test_who_may_create_roles_need_not_be_superuser(server_dsn: str) -> None:
 
 
 @pytest.mark.parametrize("first", ["s3cret", "µ ' \\ \" %s $1 \U0001f50b"], ids=["plain", "odd"])
-def test_migrate_sets_passwords_that_stand_in_no_log(first: str) -> None:
+def test_migrate_sets_passwords_that_stand_in_no_log(first: str, kept_folder: Path) -> None:
     said = ""
-    with EmbeddedPostgres() as postgres:
+    with EmbeddedPostgres(kept_folder) as postgres:
         log = Path(execute(postgres.dsn, "SHOW data_directory")[0][0]).parent / "postgres.log"
         execute(postgres.dsn, "ALTER SYSTEM SET log_statement = 'all'", "SELECT pg_reload_conf()")
         for password in (first, first, "another-s3cret"):

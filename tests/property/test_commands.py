@@ -12,6 +12,7 @@ from schemas.command import Command, Release, Throttle
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
 from streams.policy.commands import Dispatch, next_commands
 from streams.policy.guard import guard
+from streams.policy.view import FleetView
 from tests.policy_cases import FLEET, FLEET_FILE, SITES, ack, at, empty_plan, shift_control, throttle_control
 
 LIMITS = FLEET.limits
@@ -47,7 +48,7 @@ class Planner(RuleBasedStateMachine):
 
     def decide(self, throttles: list[ThrottleControl], moving: list[ShiftControl]) -> list[Command]:
         wanted = self.plan.model_copy(update={"throttles": throttles, "shifts": moving, "issued_at": self.now})
-        planned = guard(wanted, FLEET, FLEET_FILE)
+        planned = guard(wanted, self.plan, FleetView(FLEET), FLEET_FILE, self.now)
         self.dispatch.inherit(self.plan, planned, LIMITS, self.now)
         held = dict(self.dispatch.sent)
         commands: list[Command] = list(next_commands(planned, self.dispatch, LIMITS, self.now))

@@ -29,6 +29,7 @@ demands = st.builds(
 traffic = st.fixed_dictionaries({}, optional=dict.fromkeys(CLASSES, demands))
 caps = st.none() | st.floats(0, 1e6)
 steps = st.floats(0.1, 120)
+admissions = st.just(1.0) | st.floats(0, 1)
 
 
 def _curve(rises: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -61,18 +62,21 @@ def test_invert_finds_where_the_curve_reaches_y(curve: list[tuple[float, float]]
 
 
 @unhurried
-@given(sites, st.lists(st.tuples(traffic, caps, steps), min_size=1, max_size=6))
+@given(sites, st.lists(st.tuples(traffic, caps, steps, admissions), min_size=1, max_size=6))
 def test_step_conserves_tokens_and_keeps_power_between_idle_and_cap(site, moments) -> None:  # type: ignore[no-untyped-def]
     model = PlantModel.of(site, FILE.gpu_models, FILE.service_classes)
     state = PlantState.empty(model)
-    for demand, cap, dt in moments:
-        after, flow = plant.step(model, state, demand, cap, dt)
+    for demand, cap, dt, admission in moments:
+        after, flow = plant.step(model, state, demand, cap, dt, admission)
         for name in CLASSES:
             arrived = demand.get(name, ClassDemand())
             seen = flow.classes[name]
-            assert state.queues[name] + arrived == seen.served + seen.queued
+            assert state.queues[name] + arrived == seen.served + seen.queued + seen.refused
+            assert seen.arrived == arrived
+            if admission == 1 or name not in model.flexible:
+                assert seen.refused == ClassDemand()
             assert after.queues[name] == seen.queued
-            for amount in (seen.served, seen.queued):
+            for amount in (seen.served, seen.queued, seen.refused):
                 assert min(amount.requests, amount.prompt_tokens, amount.tokens) >= 0
             assert sum(seen.ttft_counts) == seen.served.requests
         for (_, gpu), pool in zip(model.pools, flow.pools, strict=True):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
@@ -18,7 +19,9 @@ from pydantic import SecretStr
 
 from infra.bus import client_options, create_topics, partition_of, start_consumer, start_producer
 from infra.clock import wall_now
+from infra.keys import Keys
 from infra.settings import DEMO_FLEET_FILE, Settings, load_fleet_file
+from infra.signing import Headers, author_of
 from schemas.catalog import CLOCK, TOPICS, Topic, prefixed
 from schemas.clock import ClockAnchor
 from schemas.envelope import Record
@@ -29,6 +32,16 @@ from streams.topology import MEMORY_TOPICS
 PARTITIONS = 3
 PATIENCE_SECONDS = 90.0
 
+# For what a broker has no part in: the embedded one is there wherever the tests are run.
+on_one_broker = pytest.mark.parametrize("broker", ["embedded"], indirect=True, scope="session")
+# For what it has little part in: `make faults` shows that it is the same on Apache Kafka.
+on_kafka_when_drilled = pytest.mark.parametrize(
+    "broker",
+    ["embedded", pytest.param("apache-kafka", marks=pytest.mark.drill)],
+    indirect=True,
+    scope="session",
+)
+
 
 @dataclass
 class Rig:
@@ -38,9 +51,13 @@ class Rig:
     fleet_file: FleetFile
     producer: AIOKafkaProducer
     folder: Path
+    keys: Keys = field(init=False)
     children: list[Child] = field(default_factory=list)
     seen: defaultdict[str, list[ConsumerRecord]] = field(default_factory=lambda: defaultdict(list))
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def __post_init__(self) -> None:
+        self.keys = Keys(self.settings)
 
     @property
     def run_id(self) -> str:
@@ -70,18 +87,29 @@ class Rig:
         return {**changed.as_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 
     async def send(self, topic: Topic, records: Iterable[Record]) -> None:
-        """Puts records on the bus where they belong."""
+        """Puts records on the bus where they belong, signed by whoever alone may say them."""
         name = topic.on_bus(self.run_id)
         sent = []
         for record in records:
             key = topic.key_of(record)
             place = partition_of(key, PARTITIONS)
-            sent.append(await self.producer.send(name, record.to_json(), key=key, partition=place))
+            value = record.to_json()
+            headers = self.signed(topic, record, value)
+            sent.append(await self.producer.send(name, value, key=key, partition=place, headers=headers))
         await asyncio.gather(*sent)
 
-    async def put(self, topic: str, key: bytes | None, value: bytes | None, partition: int) -> ConsumerRecord:
+    def signed(self, topic: Topic, record: Record, value: bytes) -> Headers:
+        """The headers that sign a record; none where its topic is not a signed one."""
+        author = author_of(topic, record)
+        self.keys.make_ready(signs=[author] if author else ())
+        return self.keys.sign(topic, record, value)
+
+    async def put(
+        self, topic: str, key: bytes | None, value: bytes | None, partition: int, headers: Headers | None = None
+    ) -> ConsumerRecord:
         """Puts any bytes anywhere."""
-        return await self.producer.send_and_wait(prefixed(topic, self.run_id), value, key=key, partition=partition)
+        name = prefixed(topic, self.run_id)
+        return await self.producer.send_and_wait(name, value, key=key, partition=partition, headers=headers)
 
     def records(self, topic: Topic) -> list[dict[str, Any]]:
         """All records of a topic seen so far, as plain JSON."""
@@ -171,6 +199,7 @@ async def rig_on(
         session_timeout_seconds=session_timeout_seconds,
         commit_interval_seconds=commit_interval_seconds,
         single_record_batches=name == "embedded",
+        keys_dir=folder / "keys",
     )
     await create_topics(settings, TOPICS, MEMORY_TOPICS)
     producer = await start_producer(settings)

@@ -12,7 +12,7 @@ from infra.bus import partition_of
 from infra.clock import wall_now
 from schemas.catalog import COMMAND_ACKS, SITE_COMMANDS, SITE_HEARTBEATS
 from schemas.command import Command, Release, Throttle
-from tests.stream.rig import PARTITIONS, Rig, rig_on
+from tests.stream.rig import PARTITIONS, Rig, on_kafka_when_drilled, rig_on
 
 Broker = tuple[str, str]
 SITE = "nyiso-nyc"
@@ -122,6 +122,7 @@ async def test_controller_killed_and_started_again_keeps_its_lease_and_goes_on_w
         assert beat["target_power_watts"] in {170_000.0, 160_000.0, 150_000.0}, "never free in between"
 
 
+@on_kafka_when_drilled
 async def test_controller_killed_after_a_refusal_does_not_accept_the_same_command_later(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ async def test_controller_killed_after_a_refusal_does_not_accept_the_same_comman
         assert said == {1: {"rejected"}, 2: {"accepted"}}
 
 
+@on_kafka_when_drilled
 async def test_controller_obeys_nobody_while_locked_out_and_obeys_again_when_that_is_lifted(
     broker: Broker, tmp_path: Path
 ) -> None:
@@ -159,6 +161,7 @@ async def test_controller_obeys_nobody_while_locked_out_and_obeys_again_when_tha
         await first_answered(rig, locked_at + 2, "accepted")
 
 
+@on_kafka_when_drilled
 async def test_controller_acts_on_no_command_of_another_run(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig:
         # Taken, its pair would stand above that of the command after it: before the start, and while it runs.
@@ -175,6 +178,7 @@ async def test_controller_acts_on_no_command_of_another_run(broker: Broker, tmp_
         assert "wrong_run" in rig.said("controller")
 
 
+@on_kafka_when_drilled
 async def test_controller_ignores_its_neighbours_commands_in_the_same_partition(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig:
         by_partition = defaultdict(list)

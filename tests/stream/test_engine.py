@@ -15,7 +15,7 @@ from streams import memory, watchdog
 from streams.engine import BUFFERED_BATCHES, Batch, BatchConsumer, StageApp
 from streams.stage import Stage
 from streams.watchdog import StalledError
-from tests.stream.rig import PARTITIONS, PATIENCE_SECONDS, Rig, rig_on
+from tests.stream.rig import PARTITIONS, PATIENCE_SECONDS, Rig, on_kafka_when_drilled, rig_on
 
 Broker = tuple[str, str]
 TOPIC = GPU_TELEMETRY.name
@@ -100,6 +100,7 @@ async def full(rig: Rig, probe: Probe) -> None:
     await rig.until("full buffers", steady)
 
 
+@on_kafka_when_drilled
 async def test_perform_seek_begins_anew_where_nothing_is_committed(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         sent = await put(rig, 0, 5)
@@ -126,6 +127,7 @@ async def test_perform_seek_goes_back_to_what_is_marked_out_and_committed(broker
         assert probe.values() == after
 
 
+@on_kafka_when_drilled
 async def test_a_fetch_that_a_rebalance_overtook_is_read_again(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         sent = await put(rig, 0, 3)
@@ -151,6 +153,7 @@ async def test_a_fetch_that_a_rebalance_overtook_is_read_again(broker: Broker, t
         assert probe.values(consumer.assignment_number) == sorted(sent)
 
 
+@on_kafka_when_drilled
 async def test_a_record_is_delivered_once_in_an_assignment(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         sent = await put(rig, 0, 3)
@@ -161,6 +164,7 @@ async def test_a_record_is_delivered_once_in_an_assignment(broker: Broker, tmp_p
         assert probe.values() == sorted(sent)
 
 
+@on_kafka_when_drilled
 async def test_an_agent_that_waits_holds_back_the_fetcher_and_loses_nothing(broker: Broker, tmp_path: Path) -> None:
     beside = INFERENCE_REQUESTS.name
     async with (
@@ -192,6 +196,7 @@ async def test_a_consumer_held_back_for_long_still_joins_a_rebalance(broker: Bro
             probe.go_on.set()
 
 
+@on_kafka_when_drilled
 async def test_watchdog_ends_a_stage_whose_consumer_stands_still(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         sent = await put(rig, 0, 3)
@@ -266,6 +271,7 @@ async def test_memory_is_the_word_of_whoever_had_read_furthest(broker: Broker, t
         assert (await memory.opened(probe.stage, name, 0)).found == {"a": b"2", "b": b"3"}
 
 
+@on_kafka_when_drilled
 async def test_mark_out_of_an_earlier_assignment_commits_nothing(broker: Broker, tmp_path: Path) -> None:
     async with rig_on(broker, tmp_path) as rig, probing(rig) as probe:
         await until(rig, probe, await put(rig, 0, 3))

@@ -22,14 +22,11 @@ from infra.migrate import migrate
 from infra.roles import RECORDER, let_in
 from schemas.catalog import GPU_TELEMETRY, INFERENCE_REQUESTS
 from tests.stream.inputs import readings
-from tests.stream.rig import PATIENCE_SECONDS, Rig, rig_on
+from tests.stream.rig import PATIENCE_SECONDS, Rig, on_one_broker, rig_on
 
 STEPS = 60
 FRAMES_A_STEP = 10
 SITES = 7
-
-# What a database does to the recorder is the same whatever the broker.
-on_one_broker = pytest.mark.parametrize("broker", ["embedded"], indirect=True, scope="session")
 
 
 async def _feed(rig: Rig, first: int, last: int) -> None:
@@ -46,20 +43,19 @@ def _rows(dsn: str, table: str) -> int:
 
 
 async def test_recorder_killed_with_uncommitted_positions_writes_every_key_once(
-    broker: tuple[str, str], tmp_path: Path, database_dsn: str
+    broker: tuple[str, str], tmp_path: Path, migrated_dsn: str
 ) -> None:
-    migrate(database_dsn)
-    async with rig_on(broker, tmp_path, database_dsn, commit_interval_seconds=60.0) as rig:
+    async with rig_on(broker, tmp_path, migrated_dsn, commit_interval_seconds=60.0) as rig:
         (first,) = rig.start("record")
         await _feed(rig, 0, 30)
-        await rig.until("the first rows", lambda: _rows(database_dsn, "gpu_telemetry") == 30 * FRAMES_A_STEP)
+        await rig.until("the first rows", lambda: _rows(migrated_dsn, "gpu_telemetry") == 30 * FRAMES_A_STEP)
         committed = await rig.committed("record", GPU_TELEMETRY.name)
         assert not any(committed.values()), "rows are in, positions are not committed"
         first.kill()
         await _feed(rig, 30, STEPS)
         rig.start("record")
-        await rig.until("every frame", lambda: _rows(database_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
-        await rig.until("every report", lambda: _rows(database_dsn, "inference_requests") == STEPS * SITES)
+        await rig.until("every frame", lambda: _rows(migrated_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
+        await rig.until("every report", lambda: _rows(migrated_dsn, "inference_requests") == STEPS * SITES)
 
 
 @on_one_broker
@@ -126,21 +122,20 @@ async def _assert_waits(rig: Rig, dsn: str, reason: str, held: dict[int, int]) -
 
 @on_one_broker
 async def test_recorder_that_lost_a_right_waits_until_it_has_it_again(
-    broker: tuple[str, str], tmp_path: Path, database_dsn: str
+    broker: tuple[str, str], tmp_path: Path, migrated_dsn: str
 ) -> None:
-    migrate(database_dsn)
-    async with rig_on(broker, tmp_path, _recorder_dsn(database_dsn)) as rig:
+    async with rig_on(broker, tmp_path, _recorder_dsn(migrated_dsn)) as rig:
         (recorder,) = rig.start("record")
         await _feed(rig, 0, 20)
-        await rig.until("the first rows", lambda: _rows(database_dsn, "gpu_telemetry") == 20 * FRAMES_A_STEP)
+        await rig.until("the first rows", lambda: _rows(migrated_dsn, "gpu_telemetry") == 20 * FRAMES_A_STEP)
         held = await _until_all_is_committed(rig)
-        _execute(database_dsn, f"REVOKE INSERT ON gridtide.gpu_telemetry FROM {RECORDER}")
+        _execute(migrated_dsn, f"REVOKE INSERT ON gridtide.gpu_telemetry FROM {RECORDER}")
         await _feed(rig, 20, STEPS)
         reason = r"the database refuses: permission denied for table gpu_telemetry \(SQLSTATE 42501\)"
-        await _assert_waits(rig, database_dsn, reason, held)
-        _execute(database_dsn, f"GRANT INSERT ON gridtide.gpu_telemetry TO {RECORDER}")
-        await rig.until("every frame", lambda: _rows(database_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
-        await rig.until("every report", lambda: _rows(database_dsn, "inference_requests") == STEPS * SITES)
+        await _assert_waits(rig, migrated_dsn, reason, held)
+        _execute(migrated_dsn, f"GRANT INSERT ON gridtide.gpu_telemetry TO {RECORDER}")
+        await rig.until("every frame", lambda: _rows(migrated_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
+        await rig.until("every report", lambda: _rows(migrated_dsn, "inference_requests") == STEPS * SITES)
         await _until_all_is_committed(rig)
         assert recorder.pid is not None, "the recorder itself went on"
 
@@ -194,38 +189,36 @@ def _fill(disk: Path) -> Path:
 
 @on_one_broker
 async def test_recorder_waits_while_the_disk_is_full(
-    broker: tuple[str, str], tmp_path: Path, database_dsn: str
+    broker: tuple[str, str], tmp_path: Path, migrated_dsn: str
 ) -> None:
-    migrate(database_dsn)
-    with _small_disk(database_dsn) as disk, _table_on(disk, database_dsn, "gpu_telemetry"):
-        async with rig_on(broker, tmp_path, _recorder_dsn(database_dsn)) as rig:
+    with _small_disk(migrated_dsn) as disk, _table_on(disk, migrated_dsn, "gpu_telemetry"):
+        async with rig_on(broker, tmp_path, _recorder_dsn(migrated_dsn)) as rig:
             (recorder,) = rig.start("record")
             await _feed(rig, 0, 20)
-            await rig.until("the first rows", lambda: _rows(database_dsn, "gpu_telemetry") == 20 * FRAMES_A_STEP)
+            await rig.until("the first rows", lambda: _rows(migrated_dsn, "gpu_telemetry") == 20 * FRAMES_A_STEP)
             held = await _until_all_is_committed(rig)
             filler = _fill(disk)
             await _feed(rig, 20, STEPS)
             reason = r"take this now: could not extend file .*No space left on device \(SQLSTATE 53100\)"
-            await _assert_waits(rig, database_dsn, reason, held)
+            await _assert_waits(rig, migrated_dsn, reason, held)
             filler.unlink()
-            await rig.until("every frame", lambda: _rows(database_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
+            await rig.until("every frame", lambda: _rows(migrated_dsn, "gpu_telemetry") == STEPS * FRAMES_A_STEP)
             await _until_all_is_committed(rig)
             assert recorder.pid is not None, "the recorder itself went on"
 
 
 @on_one_broker
 async def test_recorder_leaves_raw_telemetry_out_where_it_is_told_to(
-    broker: tuple[str, str], tmp_path: Path, database_dsn: str, monkeypatch: pytest.MonkeyPatch
+    broker: tuple[str, str], tmp_path: Path, migrated_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GRIDTIDE_RECORD_TELEMETRY", "false")
-    migrate(database_dsn)
-    async with rig_on(broker, tmp_path, database_dsn) as rig:
+    async with rig_on(broker, tmp_path, migrated_dsn) as rig:
         rig.start("aggregate", "record")
         await rig.put(GPU_TELEMETRY.name, b"nyiso-nyc", b"{not json", 0)
         await _feed(rig, 0, STEPS)
-        await rig.until("every report", lambda: _rows(database_dsn, "inference_requests") == STEPS * SITES)
-        await rig.until("its dead letter", lambda: _rows(database_dsn, "dead_letters") == 1)
+        await rig.until("every report", lambda: _rows(migrated_dsn, "inference_requests") == STEPS * SITES)
+        await rig.until("its dead letter", lambda: _rows(migrated_dsn, "dead_letters") == 1)
         # What is made of the telemetry is in: so the recorder had time enough for the telemetry.
-        await rig.until("states of power", lambda: _rows(database_dsn, "site_power") >= (STEPS - 10) * SITES)
-        assert _rows(database_dsn, "gpu_telemetry") == 0
+        await rig.until("states of power", lambda: _rows(migrated_dsn, "site_power") >= (STEPS - 10) * SITES)
+        assert _rows(migrated_dsn, "gpu_telemetry") == 0
         assert not any((await rig.committed("record", GPU_TELEMETRY.name)).values())

@@ -24,6 +24,9 @@ COMMANDS = (
     "backtest",
     "train",
     "models",
+    "keys",
+    "simulate",
+    "replay-decisions",
 )
 REPLAY = {"GRIDTIDE_RUN_ID": "replay-1"}
 
@@ -100,7 +103,10 @@ def test_a_wrong_fleet_file_is_named_with_its_key(arguments: list[str]) -> None:
     assert said.startswith("fleet.toml: fleets[0].sites[0].pue: ")
 
 
-@pytest.mark.parametrize("command", sorted({*COMMANDS} - {"controller", "lock-out", "stage", "backtest"}))
+@pytest.mark.parametrize(
+    "command",
+    sorted({*COMMANDS} - {"controller", "lock-out", "stage", "backtest", "keys", "simulate", "replay-decisions"}),
+)
 def test_a_wrong_setting_is_named(command: str) -> None:
     said = refused(command, GRIDTIDE_PARTITIONS="many")
     assert said.startswith("GRIDTIDE_PARTITIONS: ")

@@ -14,6 +14,7 @@ from schemas.catalog import (
     BY_NAME,
     CLOCK,
     FLEET_PLANS,
+    FLEXIBILITY_OFFERS,
     FORECAST_SCORES,
     GRID_SIGNALS,
     SITE_COMMANDS,
@@ -150,9 +151,9 @@ def test_asyncapi_references_resolve() -> None:
 def test_stages_send_and_receive_every_topic() -> None:
     others = [stage for name, stage in STAGES.items() if name != "record"]
     assert {topic.name for stage in others for topic in stage.sends} == BY_NAME.keys()
-    # Scores are for the history and the metrics; no stage acts on them.
+    # Scores are for the history and the metrics, offers for whoever buys them; no stage acts on them.
     received = {topic.name for stage in others for topic in stage.receives}
-    assert received | {FORECAST_SCORES.name} == BY_NAME.keys()
+    assert received | {FORECAST_SCORES.name, FLEXIBILITY_OFFERS.name} == BY_NAME.keys()
     assert STAGES["record"].receives == TOPICS
 
 

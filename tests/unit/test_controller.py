@@ -6,18 +6,20 @@ from typing import Any
 import pytest
 
 from schemas.command import Command, Shift, Throttle
-from streams.dispatch.controller import (
-    ControllerState,
-    Surroundings,
-    accept,
-    elapse,
-    ramp,
-    resumed,
-    shares_in_force,
-    target_in_force,
-)
+from streams.dispatch.controller import ControllerState, Surroundings, accept, elapse, resumed, target_in_force
 from streams.dispatch.recall import last_in_force, recalled
-from tests.policy_cases import ALPHA, FULL, IMPORT_LIMIT, MINIMUM_ON, RAMP_DOWN, RAMP_UP, at, release, shift, throttle
+from tests.policy_cases import (
+    ALPHA,
+    IMPORT_LIMIT,
+    LEAST,
+    MINIMUM_ON,
+    RAMP_DOWN,
+    RAMP_UP,
+    at,
+    release,
+    shift,
+    throttle,
+)
 
 START = ControllerState(site_id="alpha")
 AROUND = Surroundings(ALPHA, meter_power_watts=40_000.0)
@@ -44,6 +46,8 @@ def test_accept_takes_a_throttle_on_and_answers() -> None:
 
 
 REFUSED: list[tuple[Command, str]] = [
+    (throttle((2, 1), run_id="demo"), "of run demo"),
+    (shift((2, 1), control_id="t"), "its control is a throttle"),
     (throttle((2, 1), site_id="beta"), "for site beta"),
     (throttle((0, 9)), "a higher pair"),
     (throttle((2, 1), issued=-1000), "expired"),
@@ -60,7 +64,8 @@ def test_accept_refuses_what_may_not_be_acted_on(command: Command, why: str) -> 
     assert answer.status == "rejected"
     assert answer.detail.startswith(why)
     assert state.controls == before.controls
-    assert state.highest == (before.highest if command.site_id != "alpha" else max(before.highest, command.order))
+    ours = command.site_id == "alpha" and command.run_id == "live"
+    assert state.highest == (max(before.highest, command.order) if ours else before.highest)
 
 
 def test_accept_bears_a_planners_clock_a_little_ahead() -> None:
@@ -84,6 +89,32 @@ def test_accept_twice_changes_nothing_even_after_a_later_command() -> None:
     # But not the first once it was renewed: that one is stale.
     state = after(first, throttle((1, 3), control_id="a"))
     assert accept(state, first, AROUND, at(0))[1].status == "rejected"
+
+
+def test_accept_of_another_command_with_the_highest_pair_is_refused() -> None:
+    state = after(throttle((1, 5)))
+    for other in (throttle((1, 5), target_power_watts=26_000.0), release((1, 5), issued=0), throttle((1, 5), lease=90)):
+        same, answer = accept(state, other, AROUND, at(0))
+        assert (answer.status, answer.detail) == ("rejected", "another command of this pair has been seen")
+        assert same == state
+
+
+def test_accept_keeps_the_answer_that_it_gave_to_a_command() -> None:
+    refused = throttle((1, 5))
+    state, first = accept(START, refused, LOCKED, at(0))
+    again, second = accept(state, refused, AROUND, at(10))
+    assert (first.status, second.status, second.detail) == ("rejected", "rejected", "locked out locally")
+    assert again == state
+    early = throttle((1, 6), issued=100)
+    state, _ = accept(state, early, AROUND, at(0))
+    assert accept(state, early, AROUND, at(100))[1].detail == "from the future"
+
+
+def test_accept_holds_no_less_than_the_equipment_makes_sense_at() -> None:
+    around = Surroundings(ALPHA, 40_000.0, least_power_watts=LEAST)
+    state, answer = accept(START, throttle(target_power_watts=20_000.0), around, at(0))
+    assert (answer.status, answer.detail) == ("partial", "the least power is 25000 W")
+    assert target_in_force(state, at(0)) == LEAST
 
 
 def test_accept_keeps_to_the_sites_own_limits() -> None:
@@ -119,7 +150,6 @@ def test_throttle_to_come_waits_for_its_start_and_outlives_its_lease() -> None:
     assert [answer.status for answer in answers] == ["expired"]
     assert target_in_force(state, at(1199)) is None
     assert target_in_force(state, at(1200)) == 28_000
-    assert ramp(state, AROUND, FULL, at(1199)).limit_watts is None
 
 
 @pytest.mark.parametrize(("fallback", "held"), [(28_000.0, 28_000), (45_000.0, 30_000)])
@@ -155,47 +185,6 @@ def test_release_to_come_of_a_throttle_that_starts_later_drops_it() -> None:
     assert after(throttle(start=500), release(issued=0, start=120)).controls == ()
 
 
-def test_ramp_goes_down_from_what_is_drawn_and_up_again_at_its_own_speed() -> None:
-    state = after(throttle(end=100))
-    limits = []
-    for seconds in range(0, 300, 10):
-        state, _ = elapse(state, AROUND, at(seconds))
-        state = ramp(state, AROUND, FULL, at(seconds))
-        limits.append(state.limit_watts)
-    assert limits[:4] == [40_000, 32_500, 30_000, 30_000]
-    assert limits[9:13] == [30_000, 31_500, 33_000, 34_500]
-    assert limits[-1] is None
-    assert state.ramp_up_watts_per_second is None
-
-
-def test_ramp_of_a_site_below_its_target_leaves_it_that_room() -> None:
-    idle = Surroundings(ALPHA, meter_power_watts=12_000.0)
-    assert ramp(after(throttle()), idle, FULL, at(0)).limit_watts == 30_000
-
-
-def test_ramp_without_a_meter_starts_at_full_power() -> None:
-    assert ramp(after(throttle()), Surroundings(ALPHA), FULL, at(0)).limit_watts == FULL
-
-
-def test_ramp_does_not_jump_after_a_lock_out_or_a_standstill() -> None:
-    state = after(throttle(end=100)).model_copy(update={"limit_watts": 30_000.0, "limit_at": at(0)})
-    state = ramp(state, LOCKED, FULL, at(50))
-    assert state.limit_watts == 30_000
-    ended, _ = elapse(state, AROUND, at(1000))
-    assert ramp(ended, AROUND, FULL, at(1000)).limit_watts == 30_000
-    still = resumed(ended.model_copy(update={"limit_at": at(100)}))
-    assert ramp(still, AROUND, FULL, at(2000)).limit_watts == 30_000
-    assert ramp(ramp(still, AROUND, FULL, at(2000)), AROUND, FULL, at(2010)).limit_watts == 31_500
-
-
-def test_shift_donor_sends_its_share_away_until_the_lease_lapses() -> None:
-    state = after(shift())
-    assert shares_in_force(state, at(0)) == {("batch", "beta"): 0.2}
-    state, answers = elapse(state, AROUND, at(900))
-    assert [answer.status for answer in answers] == ["expired"]
-    assert shares_in_force(state, at(900)) == {}
-
-
 def test_shift_donor_gives_no_more_than_all_of_a_class() -> None:
     state = after(shift(share_ratio=0.7))
     more = shift((1, 2), control_id="s2", to_site_id="gamma", share_ratio=0.4)
@@ -203,11 +192,6 @@ def test_shift_donor_gives_no_more_than_all_of_a_class() -> None:
     assert answer_to(state, shift((1, 2), share_ratio=0.9)).status == "accepted"  # the same control, changed
     other = shift((1, 2), control_id="s2", service_class="chat", share_ratio=0.4)
     assert answer_to(state, other).status == "accepted"
-
-
-def test_shift_shares_of_one_acceptor_add_up() -> None:
-    state = after(shift(share_ratio=0.25), shift((1, 2), control_id="s2", share_ratio=0.5))
-    assert shares_in_force(state, at(0)) == {("batch", "beta"): 0.75}
 
 
 def test_shift_acceptor_reserves_only_what_there_is_room_for() -> None:
@@ -218,6 +202,11 @@ def test_shift_acceptor_reserves_only_what_there_is_room_for() -> None:
     assert answer_to(after(throttle()), shift((1, 2), role="reserve")).status == "rejected"
     held = after(shift(role="reserve", reserved_power_watts=12_000.0))
     assert answer_to(held, shift((1, 2), role="reserve", control_id="s2")).status == "rejected"
+
+
+def test_shift_acceptor_without_a_meter_knows_of_no_room() -> None:
+    refused = answer_to(START, shift(role="reserve"), Surroundings(ALPHA))
+    assert (refused.status, refused.detail) == ("rejected", "no room known of: the meter is silent")
 
 
 def test_shift_acceptor_renews_what_it_holds_though_it_draws_more_by_now() -> None:
@@ -264,3 +253,35 @@ def test_lease_is_kept_to_the_second_of_its_end() -> None:
     state = after(throttle())
     just_before = at(900) - timedelta(microseconds=1)
     assert elapse(state, AROUND, just_before) == (state, [])
+
+
+def at_uptime(seconds: float) -> Surroundings:
+    return Surroundings(ALPHA, 40_000.0, uptime_seconds=seconds)
+
+
+def test_lease_runs_on_the_monotonic_clock_whatever_is_done_to_the_wall_clock() -> None:
+    state, _ = accept(START, throttle(), at_uptime(5000.0), at(10))
+    assert elapse(state, at_uptime(5899.0), at(-3000)) == (state, [])
+    lapsed, answers = elapse(state, at_uptime(5900.0), at(-3000))
+    assert [answer.status for answer in answers] == ["expired"]
+    assert target_in_force(lapsed, at(600)) == 28_000
+
+
+def test_lease_ends_a_little_after_what_the_command_says_at_the_latest() -> None:
+    state, _ = accept(START, throttle(), at_uptime(5000.0), at(100))  # on its way for long, or a clock that is behind
+    assert elapse(state, at_uptime(5829.0), at(929)) == (state, [])
+    assert elapse(state, at_uptime(5830.0), at(930))[1][0].status == "expired"
+
+
+def test_lease_goes_by_the_wall_clock_after_a_restart() -> None:
+    state, _ = accept(START, throttle(), at_uptime(5000.0), at(10))
+    state = resumed(ControllerState.model_validate_json(state.model_dump_json()))
+    assert elapse(state, at_uptime(3.0), at(899)) == (state, [])
+    assert elapse(state, at_uptime(4.0), at(900))[1][0].status == "expired"
+
+
+def test_lease_is_not_begun_anew_by_another_copy() -> None:
+    command = throttle()
+    state, _ = accept(START, command, at_uptime(5000.0), at(0))
+    again, answer = accept(state, command, at_uptime(5800.0), at(800))
+    assert (answer.status, again) == ("accepted", state)

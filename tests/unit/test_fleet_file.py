@@ -83,6 +83,78 @@ WRONG: Final = {
         "limits: lease_seconds",
         "exceed",
     ),
+    "restore limit of 0": (
+        'id = "ercot"',
+        'id = "ercot"\n[fleets.limits]\nramp_up_watts_per_second = 0',
+        "fleets[0].limits.ramp_up_watts_per_second",
+        "greater than 0 (got 0",
+    ),
+    "power limit of 0": (
+        'id = "ercot"',
+        'id = "ercot"\n[fleets.limits]\npower_limit_watts = 0',
+        "fleets[0].limits.power_limit_watts",
+        "greater than 0",
+    ),
+    "step of 0": (
+        'id = "ercot"',
+        'id = "ercot"\n[fleets.limits]\nstep_seconds = 0',
+        "fleets[0].limits.step_seconds",
+        "greater than 0",
+    ),
+    "endless horizon": (
+        'id = "ercot"',
+        'id = "ercot"\n[fleets.limits]\nhorizon_seconds = inf',
+        "fleets[0].limits.horizon_seconds",
+        "finite",
+    ),
+    "shift at once": (
+        'id = "ercot"',
+        'id = "ercot"\n[fleets.limits]\nshift_ramp_seconds = 0',
+        "fleets[0].limits.shift_ramp_seconds",
+        "greater than 0",
+    ),
+    "link to itself": (
+        'id = "ercot"',
+        'id = "ercot"\n[[fleets.links]]\nbetween = ["houston-1", "houston-1"]',
+        "fleets.links",
+        "not between two sites of ercot",
+    ),
+    "link to nowhere": (
+        'id = "ercot"',
+        'id = "ercot"\n[[fleets.links]]\nbetween = ["houston-1", "abilene-1"]',
+        "fleets.links",
+        "'abilene-1') is not between two sites of ercot",
+    ),
+    "link of one end": (
+        'id = "ercot"',
+        'id = "ercot"\n[[fleets.links]]\nbetween = ["houston-1"]',
+        "fleets[0].links[0].between[1]",
+        "required",
+    ),
+    "link of negative latency": (
+        'id = "ercot"',
+        'id = "ercot"\n[[fleets.links]]\nbetween = ["houston-1", "abilene-1"]\nlatency_seconds = -0.1',
+        "fleets[0].links[0].latency_seconds",
+        "greater than or equal to 0",
+    ),
+    "link that passes nothing": (
+        'id = "ercot"',
+        'id = "ercot"\n[[fleets.links]]\nbetween = ["houston-1", "abilene-1"]\ntokens_per_second_limit = 0',
+        "fleets[0].links[0].tokens_per_second_limit",
+        "greater than 0",
+    ),
+    "earnings below 0": (
+        "flex = 0",
+        "flex = 0\nearns_usd_per_million_tokens = -0.1",
+        "service_classes[0].earns_usd_per_million_tokens",
+        "greater than or equal to 0",
+    ),
+    "latency limit below 0": (
+        "flex = 0",
+        "flex = 0\nadded_latency_limit_seconds = -1",
+        "service_classes[0].added_latency_limit_seconds",
+        "greater than or equal to 0",
+    ),
     "unknown GPU model": (
         'gpu_model = "h100"',
         'gpu_model = "h1"',
@@ -140,6 +212,30 @@ def test_parse_fleet_file_of_minimal_file_takes_the_defaults() -> None:
     assert site.import_limit_watts == 1_000_000.0
     assert fleet.limits.lease_seconds == 900.0
     assert fleets.gpu_model("h100").cap_throughput == ((200.0, 0.5), (700.0, 1.0))
+
+
+def test_fleet_link_is_the_same_both_ways_and_has_a_default() -> None:
+    third = SECOND_SITE.replace("houston-1", "dallas-1")
+    links = '[[fleets.links]]\nbetween = ["houston-1", "abilene-1"]\nlatency_seconds = 0.004\n'
+    text = MINIMAL.replace('id = "ercot"\n', f'id = "ercot"\n{links}')
+    fleet = parse_fleet_file(text + SECOND_SITE.replace("houston-1", "abilene-1") + third).fleets[0]
+    assert fleet.link("abilene-1", "houston-1") == fleet.link("houston-1", "abilene-1") == fleet.links[0]
+    assert fleet.links[0].latency_seconds == 0.004
+    unnamed = fleet.link("houston-1", "dallas-1")
+    assert (unnamed.between, unnamed.latency_seconds) == (("houston-1", "dallas-1"), 0.02)
+    assert unnamed.tokens_per_second_limit is None
+
+
+def test_fleet_file_takes_what_a_fleet_may_draw_and_how_it_is_planned() -> None:
+    limits = (
+        "[fleets.limits]\npower_limit_watts = 2e6\nramp_down_watts_per_second = 900\nramp_up_watts_per_second = 90\n"
+        "shift_ramp_seconds = 30\nhorizon_seconds = 3600\nstep_seconds = 60\n"
+    )
+    named = parse_fleet_file(MINIMAL.replace('id = "ercot"\n', f'id = "ercot"\n{limits}')).fleets[0].limits
+    assert (named.power_limit_watts, named.ramp_down_watts_per_second, named.ramp_up_watts_per_second) == (2e6, 900, 90)
+    assert (named.shift_ramp_seconds, named.horizon_seconds, named.step_seconds) == (30, 3600, 60)
+    unset = parse_fleet_file(MINIMAL).fleets[0].limits
+    assert (unset.power_limit_watts, unset.ramp_down_watts_per_second, unset.ramp_up_watts_per_second) == (None,) * 3
 
 
 def test_fleet_file_looks_up_by_name() -> None:

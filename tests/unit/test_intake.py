@@ -24,6 +24,7 @@ class Message:
     timestamp: int
     key: bytes | None
     value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 def intake(topic: Topic) -> Intake:

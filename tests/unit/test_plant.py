@@ -12,8 +12,8 @@ from schemas.telemetry import TelemetryFrame
 from streams.simulate import plant
 from streams.simulate.curves import interpolate, invert
 from streams.simulate.demand import ClassDemand, route
-from streams.simulate.plant import PlantModel, PlantState, SitePlant, step
-from streams.simulate.readings import ttft_counts
+from streams.simulate.plant import PlantModel, PlantState, PlantTruth, SitePlant, step
+from streams.simulate.readings import ttft_counts, ttft_points
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FILE: FleetFile = parse_fleet_file(Path(plant.__file__).with_name("demo_fleet.toml").read_text())
@@ -118,6 +118,16 @@ def test_step_mixed_pools_share_the_load_by_capacity() -> None:
     assert [pool.load_ratio for pool in flow.pools] == pytest.approx([0.5, 0.5])
 
 
+def test_step_turns_away_what_is_not_let_in_of_flexible_classes_and_never_of_flex_0() -> None:
+    demand = {"slow": ClassDemand(10, 100, 4000), "fast": ClassDemand(10, 100, 4000)}
+    state, flow = step(a_model(), PlantState.empty(a_model()), demand, None, 10.0, admission_ratio=0.25)
+    assert flow.classes["fast"].refused == ClassDemand()
+    assert flow.classes["slow"].refused == ClassDemand(8, 75, 3000)
+    assert flow.classes["slow"].arrived == demand["slow"]
+    assert flow.classes["slow"].served == ClassDemand(2, 25, 1000)
+    assert state.queues["slow"] == ClassDemand()
+
+
 @pytest.mark.parametrize(("cap", "seconds"), [(None, 0.0), (-1.0, 1.0)])
 def test_step_refuses_impossible_arguments(cap: float | None, seconds: float) -> None:
     with pytest.raises(ValueError, match="dt_seconds must be positive"):
@@ -149,6 +159,16 @@ def test_ttft_counts_counts_every_request_once(requests: int) -> None:
     counts = ttft_counts(requests, (0.0, 3.0), 0.2)
     assert len(counts) == BUCKETS
     assert sum(counts) == requests
+
+
+@pytest.mark.parametrize("objective", [0.0, 0.05, 0.2, 0.5, 1.0, 3.0, 60.0])
+def test_late_requests_are_those_above_the_objective(objective: float) -> None:
+    demand, state = {"fast": ClassDemand(120, 60_000, 12_000)}, PlantState.empty(a_model())
+    for _ in range(2):
+        state, flow = step(a_model(), state, demand, None, 10.0)
+        fast = flow.classes["fast"]
+        points = ttft_points(fast.served.requests, fast.wait_seconds, fast.prefill_seconds)
+        assert fast.late_requests(objective) == sum(requests for ttft, requests in points if ttft > objective)
 
 
 def test_ttft_counts_puts_long_waits_into_the_open_bucket() -> None:
@@ -240,6 +260,49 @@ def test_start_refuses_unknown_gpu_model() -> None:
 def test_set_power_cap_refuses_what_is_no_power(watts: float) -> None:
     with pytest.raises(ValueError, match="must be finite and not negative"):
         a_plant().set_power_cap(watts)
+
+
+@pytest.mark.parametrize("ratio", [-0.1, 1.1, float("nan")])
+def test_set_admission_refuses_what_is_no_ratio(ratio: float) -> None:
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        a_plant().set_admission(ratio)
+
+
+def a_true_plant(**truth: float) -> SitePlant:
+    """A plant of ten GPUs, 5 kW at the meter by the fleet file, without noise."""
+    exact = {"meter_noise_ratio": 0.0, "actuator_lag_seconds": 0.0}
+    return SitePlant.start(a_site(), [GPU], CLASSES, 7, PlantTruth(**(exact | truth)))
+
+
+def test_truth_of_the_pue_and_of_the_curve_stand_above_what_the_cap_was_set_for() -> None:
+    for truth, meter in (({}, 4000.0), ({"pue": 1.375}, 4400.0), ({"curve_error_ratio": 0.05}, 4200.0)):
+        each = a_true_plant(**truth)
+        each.set_power_cap(4000.0)
+        assert each.tick(full_load(), 10.0).meter_power_watts == pytest.approx(meter)
+        assert each.meter_power_watts == pytest.approx(meter)
+
+
+def test_truth_of_a_lying_meter_is_in_the_reading_only() -> None:
+    each = a_true_plant(meter_factor=0.8)
+    assert each.tick(full_load(), 10.0).meter_power_watts == pytest.approx(5000)
+    assert each.meter_power_watts == pytest.approx(4000)
+
+
+@pytest.mark.parametrize("step_seconds", [1.0, 5.0, 10.0])
+def test_truth_of_the_lag_lets_power_follow_the_cap_by_first_order(step_seconds: float) -> None:
+    each = a_true_plant(actuator_lag_seconds=5.0)
+    each.tick(full_load(step_seconds), step_seconds)
+    each.set_power_cap(3000.0)
+    powers = [each.tick(full_load(step_seconds), step_seconds).meter_power_watts for _ in range(int(10 / step_seconds))]
+    # The mean over ten seconds of 3000 + 2000 exp(-t / 5), however it is cut into steps.
+    assert np.mean(powers) == pytest.approx(3000 + 2000 * 0.5 * (1 - np.exp(-2)))
+    assert each.cap_in_effect_watts == pytest.approx(3000 + 2000 * np.exp(-2))
+    each.set_power_cap(None)
+    for _ in range(10):
+        each.tick(full_load(10.0), 10.0)
+    assert each.cap_in_effect_watts is None
+    assert each.flow is not None
+    assert each.flow.meter_power_watts == pytest.approx(5000)
 
 
 def test_set_shift_keeps_shares_that_route_can_use() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from infra.embedded.process import free_port
 from infra.settings import DEMO_FLEET_FILE, ConfigurationError, load_fleet_file
+from streams.dispatch.actuators import ActuatorError, SimulatedActuator
 from streams.simulate.demand import ClassDemand
 from streams.simulate.plant import SitePlant
 from streams.simulate.service import LOCALHOST, PlantService
@@ -83,6 +84,34 @@ async def test_a_malformed_power_limit_leaves_the_old_one(
     assert plants["nyiso-nyc"].power_cap_watts == 99_000.0
 
 
+async def test_an_admission_holds_and_a_wrong_one_leaves_it(
+    client: aiohttp.ClientSession, plants: dict[str, SitePlant]
+) -> None:
+    path = "/sites/nyiso-nyc/admission"
+    assert await status(client, path, json={"admission_ratio": 0.4}) == 200
+    for wrong in (b"", b"{}", b'{"admission_ratio": 1.1}', b'{"admission_ratio": -0.1}', b'{"admission_ratio": "1"}'):
+        assert await status(client, path, data=wrong) == 422
+    assert plants["nyiso-nyc"].admission_ratio == 0.4
+    assert plants["nyiso-west"].admission_ratio == 1.0
+
+
+async def test_the_simulated_actuator_reaches_its_plant(plants: dict[str, SitePlant]) -> None:
+    service, port, plant = PlantService(plants), free_port(), plants["nyiso-nyc"]
+    await service.start(LOCALHOST, port)
+    actuator = SimulatedActuator(f"http://{LOCALHOST}:{port}", "nyiso-nyc")
+    try:
+        await actuator.set_power_limit(150_000.0)
+        await actuator.set_admission(0.5)
+        await actuator.set_shares({("chat", "nyiso-west"): 0.2})
+        with pytest.raises(ActuatorError, match="503"):
+            await actuator.read_meter_watts()
+    finally:
+        await actuator.close()
+        await service.stop()
+    assert (plant.power_cap_watts, plant.admission_ratio) == (150_000.0, 0.5)
+    assert plant.shifts == {"chat": {"nyiso-west": 0.2}}
+
+
 async def test_shares_replace_what_was_shared_before(
     client: aiohttp.ClientSession, plants: dict[str, SitePlant]
 ) -> None:
@@ -105,9 +134,9 @@ async def test_wrong_shares_leave_the_old_ones(
     assert plant.shifts == {"chat": {"nyiso-north": 0.5}}
 
 
-@pytest.mark.parametrize("path", ["power-limit", "shares", "meter", "elsewhere"])
+@pytest.mark.parametrize("path", ["power-limit", "admission", "shares", "meter", "elsewhere"])
 async def test_a_site_or_path_that_is_not_there_is_not_found(path: str, client: aiohttp.ClientSession) -> None:
-    body = {"power-limit": {"watts": 1}, "shares": {"shares": []}}.get(path)
+    body = {"power-limit": {"watts": 1}, "admission": {"admission_ratio": 1}, "shares": {"shares": []}}.get(path)
     method = client.put if body else client.get
     async with method(f"/sites/nowhere/{path}", json=body) as answer:
         assert answer.status == 404

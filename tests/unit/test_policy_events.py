@@ -4,7 +4,7 @@ import pytest
 
 from schemas.plan import FleetPlan
 from schemas.signals import EventSignal
-from streams.policy.rules import plan
+from streams.policy.plan import plan
 from streams.policy.view import FleetView
 from tests.policy_cases import (
     FAILSAFE,
@@ -153,11 +153,12 @@ def test_two_events_at_once_are_both_met() -> None:
             if each.site_id == "alpha"
         ]
 
-    (mild, start, until), (deep, since, end) = at_alpha(0)
+    (mild, start, until), (deep, since, end), rest = at_alpha(0)
     assert (mild, deep) == ("mild", "deep")
     assert start <= 0
     assert until == since <= 1800
     assert end == 3600
+    assert rest == ("mild", 3600, 7200)  # told at once: nobody may be there to say it when the deep one is over
     assert [each[0] for each in at_alpha(1860)] == ["deep", "mild"]
     assert at_alpha(1860)[1][1:] == (3600, 7200)
 

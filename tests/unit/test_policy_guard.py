@@ -1,11 +1,17 @@
 """What the guard changes in a plan, rule by rule; the property tests try any plan."""
 
+from functools import partial
 from typing import Any
 
 import pytest
 
+from schemas.fleet import Fleet, FleetFile, Link
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
-from streams.policy.guard import first_apart, guard
+from schemas.signals import EventSignal
+from streams.policy.guard import guard
+from streams.policy.guard_throttles import first_apart
+from streams.policy.view import FleetView
+from tests import policy_cases
 from tests.policy_cases import (
     FLEET,
     FLEET_FILE,
@@ -13,18 +19,47 @@ from tests.policy_cases import (
     LEAST,
     RAMP_DOWN,
     RAMP_UP,
+    SITES,
     at,
     empty_plan,
-    shift_control,
-    throttle_control,
+    event,
+    power,
+    price,
 )
 
+throttle_control = partial(policy_cases.throttle_control, explanation="a case")
+shift_control = partial(policy_cases.shift_control, explanation="a case")
 
-def guarded(*throttles: ThrottleControl, shifts: tuple[ShiftControl, ...] = (), now: float = 0) -> FleetPlan:
-    before = empty_plan().model_copy(
-        update={"throttles": list(throttles), "shifts": list(shifts), "issued_at": at(now)}
+
+def guarded(
+    *throttles: ThrottleControl,
+    shifts: tuple[ShiftControl, ...] = (),
+    now: float = 0,
+    before: FleetPlan | None = None,
+    view: FleetView | None = None,
+    fleet_file: FleetFile = FLEET_FILE,
+) -> FleetPlan:
+    """The plan of these controls, guarded; where nothing else is said the plan before had the same shifts."""
+    plan = a_plan(*throttles, shifts=shifts)
+    before = a_plan(shifts=shifts) if before is None else before
+    return guard(plan, before, a_seeing_view(now) if view is None else view, fleet_file, at(now))
+
+
+def a_plan(*throttles: ThrottleControl, shifts: tuple[ShiftControl, ...] = (), **more: Any) -> FleetPlan:
+    return empty_plan().model_copy(
+        update={"throttles": list(throttles), "shifts": list(shifts), "mode": "normal"} | more
     )
-    return guard(before, FLEET, FLEET_FILE)
+
+
+def a_seeing_view(now: float = 0, *events: EventSignal, fleet: Fleet = FLEET) -> FleetView:
+    """Power and price are known of every site."""
+    view = FleetView(fleet)
+    for site in SITES:
+        view.observe(power(site, now, 40_000.0))
+        view.observe(price(site, 50.0, now - 10, now + 300))
+    for each in events:
+        view.observe(each)
+    return view
 
 
 def spans(plan: FleetPlan) -> dict[str, tuple[float, float]]:
@@ -145,9 +180,9 @@ def test_guard_drops_what_is_not_possible() -> None:
         throttle_control("twice"),
         throttle_control("twice", "beta"),
         shifts=(
-            shift_control(to_site_id="delta"),
-            shift_control(to_site_id="alpha"),
-            shift_control(service_class="unknown"),
+            shift_control(control_id="out", to_site_id="delta"),
+            shift_control(control_id="round", to_site_id="alpha"),
+            shift_control(control_id="what", service_class="unknown"),
         ),
     )
     assert list(spans(plan)) == ["twice"]
@@ -171,3 +206,202 @@ def test_guard_moves_no_flex_0_and_no_more_than_all_of_a_class() -> None:
 )
 def test_first_apart_finds_the_first_free_time(taken: list[float], expected: float) -> None:
     assert first_apart(at(100), [at(each) for each in taken], 20) == at(expected)
+
+
+AN_EVENT = event(start=0, end=3600)
+
+
+def test_guard_holds_an_event_to_its_end() -> None:
+    short = throttle_control(end=1000)
+    assert spans(guarded(short, now=10, view=a_seeing_view(10, AN_EVENT))) == {"t": (0, 3600)}
+    withdrawn = AN_EVENT.model_copy(update={"cancelled": True})
+    assert spans(guarded(short, now=10, view=a_seeing_view(10, withdrawn))) == {"t": (0, 1000)}
+
+
+def test_guard_puts_back_what_an_event_still_needs() -> None:
+    held = throttle_control()
+    view = a_seeing_view(600, AN_EVENT)
+    assert guarded(now=600, before=a_plan(held), view=view).throttles == [held]
+    later = throttle_control(start=1200)
+    assert guarded(later, now=600, before=a_plan(held), view=view).throttles == [held]
+    otherwise = throttle_control("deeper", target_power_watts=28_000.0)
+    assert guarded(otherwise, now=600, before=a_plan(held), view=view).throttles == [otherwise]
+
+
+def test_guard_holds_an_event_before_and_after_what_is_stronger() -> None:
+    strong = throttle_control("strong", start=1000, end=2000, reason="emergency", caused_by=["other"])
+    plan = guarded(throttle_control(), strong, view=a_seeing_view(0, AN_EVENT))
+    assert spans(plan) == {"strong": (1000, 2000), "t": (0, 1000), "t~1": (2000, 3600)}
+
+
+def test_guard_lets_nothing_last_for_ever() -> None:
+    plan = guarded(throttle_control(end=1e9), throttle_control("c", "beta", end=1e9, reason="economics"))
+    assert max(each.ends_at for each in plan.throttles) <= at(
+        FLEET.limits.horizon_seconds + FLEET.limits.lease_seconds + FLEET.limits.stagger_seconds
+    )
+
+
+economic = partial(throttle_control, "c", reason="economics", caused_by=["p"])
+
+
+def test_guard_holds_a_price_throttle_for_the_dwell_and_starts_none_within_it() -> None:
+    dwell = FLEET.limits.dwell_seconds
+    held = economic(start=0)
+    assert spans(guarded(now=100, before=a_plan(held))) == {"c": (0, dwell)}
+    over = guarded(now=dwell + 50, before=a_plan(held))
+    assert spans(over) == {"c": (0, dwell + 50)}  # what is over is remembered
+    again = throttle_control("d", start=dwell, reason="economics")
+    assert spans(guarded(again, now=2 * dwell, before=over)) == {"c": (0, dwell + 50)}
+    assert spans(guarded(again, now=2 * dwell + 50, before=over)) == {"d": (dwell, 3600)}
+
+
+def test_guard_keeps_a_price_throttle_no_longer_than_it_knows_a_price() -> None:
+    view = FleetView(FLEET)
+    view.observe(power("alpha", 100, 40_000.0))
+    plan = guarded(now=100, before=a_plan(economic(start=0)), view=view)
+    assert spans(plan) == {"c": (0, 100)}
+    assert plan.mode == "price-blind"
+
+
+def test_guard_starts_nothing_for_a_price_where_power_is_stale() -> None:
+    view = a_seeing_view(0)
+    assert spans(guarded(economic(), now=200, view=view)) == {}
+    deeper = economic(target_power_watts=26_000.0)
+    plan = guarded(deeper, now=200, view=view, before=a_plan(economic()))
+    assert plan.throttles[0].target_power_watts == 30_000.0
+    assert plan.mode == "hold"
+    new = (shift_control(),)
+    assert guarded(shifts=new, now=200, view=view, before=a_plan()).shifts == []
+
+
+def test_guard_lets_a_price_slow_no_class_beyond_its_flex_level() -> None:
+    rigid = tuple(each for each in FLEET_FILE.service_classes if each.flex < 2)
+    fleet_file = FLEET_FILE.model_copy(update={"service_classes": rigid})
+    plan = guarded(economic(), throttle_control("e", "beta"), fleet_file=fleet_file)
+    assert plan.throttles[0].target_power_watts == pytest.approx(43_750.0)  # 7.5 % of the tokens is 12.5 % of the power
+    assert plan.throttles[1].target_power_watts == 30_000.0
+
+
+def a_fleet(**limits: float) -> Fleet:
+    return FLEET.model_copy(update={"limits": FLEET.limits.model_copy(update=limits)})
+
+
+def test_guard_shares_the_fleets_ramp_among_those_that_move() -> None:
+    fleet = a_fleet(ramp_down_watts_per_second=600.0, ramp_up_watts_per_second=300.0)
+    together = [throttle_control(site, site, start=60, end=3600 + 20 * n) for n, site in enumerate(SITES[:2])]
+    alone = throttle_control("gamma", "gamma", start=1800, end=3640)
+    plan = guarded(*together, alone, view=a_seeing_view(fleet=fleet))
+    assert [each.ramp_down_watts_per_second for each in plan.throttles] == [300.0, 300.0, 600.0]
+    assert {each.ramp_up_watts_per_second for each in plan.throttles} == {100.0}
+
+
+def test_guard_divides_what_the_fleet_may_draw_where_the_plan_does_not() -> None:
+    view = a_seeing_view(fleet=a_fleet(power_limit_watts=120_000.0))
+    plan = guarded(throttle_control(target_power_watts=45_000.0, end=600), view=view)
+    parts = {(each.site_id, each.control_id): each.target_power_watts for each in plan.throttles}
+    assert parts == dict.fromkeys(
+        [("alpha", "t"), ("alpha", "limit/alpha"), ("beta", "limit/beta"), ("gamma", "limit/gamma")], 40_000.0
+    )
+    later = guarded(now=60, view=view, before=plan)
+    assert {each.control_id: each.starts_at for each in later.throttles}["limit/beta"] == at(0)  # it goes on
+    divided = [throttle_control(site, site, target_power_watts=30_000.0 + 5_000 * n) for n, site in enumerate(SITES)]
+    assert [each.target_power_watts for each in guarded(*divided, view=view).throttles] == [30_000, 35_000, 40_000]
+
+
+@pytest.mark.parametrize(
+    ("was", "wanted", "kept"),
+    [
+        (None, "active", "proposed"),
+        (None, "reserved", "proposed"),
+        ("proposed", "reserved", "reserved"),
+        ("proposed", "ramping", "proposed"),
+        ("reserved", "ramping", "ramping"),
+        ("reserved", "aborted", "returning"),
+        ("active", "done", "returning"),
+        ("active", None, "returning"),
+        ("active", "reserved", "active"),
+        ("returning", "active", "returning"),
+        ("returning", "done", "returning"),
+        ("returning", None, "returning"),
+        ("done", "active", "done"),
+        ("proposed", "aborted", "aborted"),
+        ("proposed", None, None),
+    ],
+)
+def test_guard_lets_a_shift_take_one_step_at_a_time(was: str | None, wanted: str | None, kept: str | None) -> None:
+    shifts = () if wanted is None else (shift_control(wanted, ramp_seconds=60.0),)
+    before = () if was is None else (shift_control(was, ramp_seconds=60.0),)
+    plan = guarded(shifts=shifts, now=30, before=a_plan(shifts=before))
+    assert [each.phase for each in plan.shifts] == ([] if kept is None else [kept])
+
+
+def test_guard_ends_a_returned_shift_when_it_had_the_time_to_come_home() -> None:
+    before = a_plan(shifts=(shift_control("returning", ramp_seconds=60.0),))
+    assert guarded(shifts=(shift_control("done", ramp_seconds=60.0),), now=60, before=before).shifts[0].phase == "done"
+    assert guarded(now=60, before=before).shifts == []
+
+
+def test_guard_lets_a_share_be_lowered_and_not_raised() -> None:
+    before = a_plan(shifts=(shift_control("active"),))
+    lower = shift_control("active", share_ratio=0.1, reserved_power_watts=0.0)
+    (kept,) = guarded(shifts=(lower,), before=before).shifts
+    assert (kept.share_ratio, kept.reserved_power_watts) == (0.1, 1000.0)
+    higher = shift_control("active", share_ratio=0.9, to_site_id="gamma")
+    assert guarded(shifts=(higher,), before=before).shifts == [shift_control("active")]
+
+
+@pytest.mark.parametrize("watts", [12_001.0, 60_000.0])
+def test_guard_proposes_no_shift_to_a_site_without_room(watts: float) -> None:
+    assert guarded(shifts=(shift_control(reserved_power_watts=watts),)).shifts == []
+    assert guarded(shifts=(shift_control(reserved_power_watts=12_000.0),)).shifts
+    held = throttle_control(site="beta", target_power_watts=41_000.0)
+    assert guarded(held, shifts=(shift_control(reserved_power_watts=1_001.0),)).shifts == []
+
+
+def test_guard_moves_a_class_only_where_it_is_served_in_time() -> None:
+    near = tuple(each.model_copy(update={"sites": ("alpha", "gamma")}) for each in FLEET_FILE.service_classes)
+    fleet_file = FLEET_FILE.model_copy(update={"service_classes": near})
+    assert guarded(shifts=(shift_control(),), fleet_file=fleet_file).shifts == []
+    fleet = FLEET.model_copy(update={"links": (Link(between=("beta", "alpha"), latency_seconds=0.2),)})
+    assert guarded(shifts=(shift_control(),), view=a_seeing_view(fleet=fleet)).shifts == []
+    assert guarded(shifts=(shift_control(to_site_id="gamma"),), view=a_seeing_view(fleet=fleet)).shifts
+
+
+def test_guard_moves_flex_0_only_in_an_emergency() -> None:
+    rigid = (shift_control(service_class="interactive"),)
+    emergency = event(start=0, end=3600, kind="emergency")
+    assert len(guarded(shifts=rigid, now=10, before=a_plan(), view=a_seeing_view(10, emergency)).shifts) == 1
+    before = a_plan(shifts=(shift_control("active", service_class="interactive"),))
+    assert guarded(shifts=tuple(before.shifts), now=10, before=before).shifts[0].phase == "returning"
+
+
+def test_guard_does_not_let_a_plan_number_itself() -> None:
+    plan = guard(
+        a_plan(epoch=9, sequence=2**60, revision=4, owner="somebody"), a_plan(), a_seeing_view(), FLEET_FILE, at(0)
+    )
+    assert (plan.epoch, plan.sequence, plan.revision, plan.owner) == (1, 0, 0, "test")
+    assert plan.rejected[0].why.startswith("guard: ")
+
+
+@pytest.mark.parametrize(("claimed", "kept"), [("normal", "price-blind"), ("rule-based", "rule-based")])
+def test_guard_names_the_more_degraded_mode(claimed: str, kept: str) -> None:
+    view = a_seeing_view()
+    view.prices.clear()
+    assert guard(a_plan(mode=claimed), a_plan(), view, FLEET_FILE, at(0)).mode == kept
+
+
+def test_guard_does_nothing_unexplained_for_a_price_and_marks_it_for_the_grid() -> None:
+    plan = guarded(throttle_control(explanation=""), economic(site="beta", explanation=" "))
+    assert [(each.control_id, each.explanation) for each in plan.throttles] == [("t", "guard: unexplained")]
+
+
+def test_guard_gives_no_name_to_another_control() -> None:
+    before = a_plan(economic(), shifts=(shift_control(),))
+    renamed = guarded(throttle_control("c", "beta"), throttle_control("s", "gamma"), now=700, before=before)
+    assert {each.control_id: each.site_id for each in renamed.throttles} == {
+        "c": "alpha",
+        "c~1": "beta",
+        "s~1": "gamma",
+    }
+    again = guarded(throttle_control("c", "beta"), now=701, before=renamed)
+    assert "c~1" in {each.control_id for each in again.throttles}

@@ -8,7 +8,8 @@ from schemas.command import Release, Shift
 from schemas.plan import FleetPlan, Rejected, ShiftControl
 from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
-from streams.policy.shifts import answered, plan_shifts
+from streams.policy.shifts import answered
+from streams.policy.spread import spread_shifts
 from streams.policy.view import FleetView
 from tests.policy_cases import (
     FLEET,
@@ -39,7 +40,7 @@ def a_market(alpha: float = 60.0, beta: float = 20.0, gamma: float = 55.0, token
 
 def planned(view: FleetView, *previous: ShiftControl, seconds: float = 0, busy: tuple[str, ...] = ()) -> Any:
     rejected: list[Rejected] = []
-    found = plan_shifts(view, list(previous), FLEET_FILE, at(seconds), set(busy), rejected)
+    found = spread_shifts(view, list(previous), FLEET_FILE, at(seconds), set(busy), rejected)
     return found, [each.why for each in rejected]
 
 
@@ -48,7 +49,9 @@ def test_new_shift_goes_from_the_dearest_to_the_cheapest_and_takes_the_most_flex
     assert (found.from_site_id, found.to_site_id, found.service_class) == ("alpha", "beta", "batch")
     assert found.phase == "proposed"
     assert found.share_ratio == FLEET.limits.shift_share_ratio
-    assert found.reserved_power_watts == pytest.approx(0.2 * 0.4 * 5000 / 10_000 * 50_000)
+    # Along beta's curve: 70 % of full power at a tenth of the load, all of it at full load.
+    assert found.reserved_power_watts == pytest.approx(0.2 * 0.4 * 5000 / 9000 * 0.3 * 10_000 / 10_000 * 50_000)
+    assert found.ramp_seconds == FLEET.limits.shift_ramp_seconds
 
 
 def test_new_shift_takes_no_more_than_there_is_room_for() -> None:
@@ -131,12 +134,36 @@ ANSWERS: list[tuple[str, AnyCommand, str, str]] = [
     ("active", TO_ACCEPTOR, "expired", "returning"),
     ("active", TO_DONOR, "expired", "returning"),
     ("active", TO_DONOR, "accepted", "active"),
-    ("returning", BACK, "accepted", "done"),
+    ("ramping", TO_DONOR, "accepted", "ramping"),
+    ("ramping", TO_DONOR, "ramping", "ramping"),
+    ("ramping", TO_DONOR, "compliant", "active"),
+    ("ramping", TO_DONOR, "rejected", "returning"),
+    ("ramping", TO_ACCEPTOR, "expired", "returning"),
+    ("returning", BACK, "accepted", "returning"),
     ("returning", BACK, "rejected", "returning"),
     ("returning", TO_DONOR, "accepted", "returning"),
     ("returning", TO_ACCEPTOR, "accepted", "returning"),
     ("done", TO_DONOR, "accepted", "done"),
 ]
+
+
+def test_accepted_drain_ramps_where_the_share_moves_over_time() -> None:
+    gradual = shift_control("reserved", ramp_seconds=60.0)
+    assert answered(gradual, TO_DONOR, "accepted", at(5)).phase == "ramping"
+
+
+def test_ramping_shift_whose_donor_says_no_more_is_active_after_its_time() -> None:
+    ramping = shift_control("ramping", ramp_seconds=60.0)
+    assert planned(a_market(), ramping, seconds=60 + ACK)[0][0].phase == "ramping"
+    assert planned(a_market(), ramping, seconds=60 + ACK + 1)[0][0].phase == "active"
+
+
+def test_returning_shift_is_done_when_the_whole_share_is_home() -> None:
+    returning = answered(shift_control("returning", ramp_seconds=60.0), BACK, "accepted", at(5))
+    assert returning.home_at == at(65)
+    assert answered(returning, BACK, "accepted", at(30)).home_at == at(65)  # said twice, it counts once
+    assert planned(a_market(), returning, seconds=64)[0][0].phase == "returning"
+    assert planned(a_market(), returning, seconds=65)[0][0].phase == "done"
 
 
 @pytest.mark.parametrize(("phase", "command", "status", "then"), ANSWERS)
@@ -170,8 +197,13 @@ def test_saga_reserves_then_drains_and_lets_go_in_reverse() -> None:
     assert desk.take(ack(reserve), at(1))
     _, (drain,) = desk.decide(at(1))
     assert roles([drain]) == [("alpha", "drain")]
+    assert isinstance(drain, Shift)
+    assert drain.ramp_seconds == FLEET.limits.shift_ramp_seconds
     assert desk.take(ack(drain), at(2))
     assert desk.decide(at(2))[1] == []
+    assert [each.phase for each in desk.plan.shifts] == ["ramping"]
+    assert not desk.take(ack(drain, "ramping"), at(3))
+    assert desk.take(ack(drain, "compliant"), at(50))
     assert [each.phase for each in desk.plan.shifts] == ["active"]
 
     desk.take(price("alpha", 10.0, 60, 7200), at(60))
@@ -179,10 +211,11 @@ def test_saga_reserves_then_drains_and_lets_go_in_reverse() -> None:
     assert roles([back]) == [("alpha", "release")]
     assert [each.phase for each in desk.plan.shifts] == ["returning"]
     assert desk.take(ack(back), at(61))
-    _, (free,) = desk.decide(at(61))
+    assert desk.decide(at(120))[1] == []  # traffic is still on its way home, and has a place until then
+    _, (free,) = desk.decide(at(121))
     assert roles([free]) == [("beta", "release")]
-    desk.take(ack(free), at(62))
-    assert desk.decide(at(62))[1] == []
+    desk.take(ack(free), at(122))
+    assert desk.decide(at(122))[1] == []
     assert desk.dispatch.sent == {}
 
 
@@ -207,7 +240,7 @@ def test_saga_ignores_an_old_lapse_told_again() -> None:
     _, (drain,) = desk.decide(at(1))
     desk.take(ack(drain), at(2))
     assert not desk.take(ack(drain, "expired", sequence=99), at(3))
-    assert desk.plan.shifts[0].phase == "active"
+    assert desk.plan.shifts[0].phase == "ramping"
 
 
 def test_saga_refused_is_not_asked_again_at_once() -> None:

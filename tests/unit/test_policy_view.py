@@ -40,7 +40,7 @@ def test_baseline_is_the_mean_of_five_minutes_and_takes_a_window_once() -> None:
 
 def test_meter_stands_in_for_by_gpu_power_and_pue() -> None:
     assert meter_watts(power("alpha", 0, None, it=1000.0), ALPHA) == 1250
-    assert meter_watts(power("alpha", 0, 900.0, it=1000.0), ALPHA) == 900
+    assert meter_watts(power("alpha", 0, 1200.0, it=1000.0), ALPHA) == 1200
 
 
 def test_stale_sites_are_those_not_heard_of_lately() -> None:

@@ -1,5 +1,6 @@
 """Settings come from GRIDTIDE_* variables; a wrong one is named in one clear line."""
 
+import re
 import ssl
 from pathlib import Path
 
@@ -141,6 +142,14 @@ def test_load_fleet_file_names_the_file_and_the_wrong_key(tmp_path: Path) -> Non
     path.write_text(DEMO_FLEET_FILE.read_text().replace("pue = 1.25", "pue = 0.5"))
     with pytest.raises(ConfigurationError, match=r"fleet\.toml: fleets\[0\]\.sites\[0\]\.pue: .*\(got 0\.5\)$"):
         load_fleet_file(path)
+
+
+def test_every_setting_is_in_the_reference() -> None:
+    page = (Path(__file__).parents[2] / "docs/reference/settings.md").read_text(encoding="utf-8")
+    for name in Settings.model_fields:
+        assert f"`GRIDTIDE_{name.upper()}`" in page
+    for name in re.findall(r"`GRIDTIDE_(\w+)`", page):
+        assert name.lower() in Settings.model_fields
 
 
 def test_as_environment_gives_another_process_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ def test_counts_are_what_a_summary_begins_with() -> None:
         "signals_in": 0,
         "states_out": 2,
         "forecasts_out": 0,
+        "offers_out": 0,
     }
 
 
