@@ -28,6 +28,8 @@ class Planner:
         self._traces = Traces()
         self._ownership = Ownership(stage, self._traces)
         self._solver = Solver()
+        if stage.settings.policy != "rules":
+            self._solver.start()
         self._desks: dict[int, dict[str, Desk]] = {}
         self._assignment = -1
         self._lock = asyncio.Lock()  # a fleet's plans go out one after the other, whoever calls for them

@@ -38,13 +38,15 @@ class Desk:
         self.fleet_file = fleet_file
         self.plan = plan
         self.policy = policy
-        self.view = FleetView(fleet)
+        self.view = FleetView(fleet, plan.issued_at if plan.kind == "claim" else None)
         self.dispatch = Dispatch()
         self.highest_epoch_seen = plan.epoch
         self.wants_solution = policy != "rules"
         self._foresight = foresight
         self._solution: Solution | None = None
         self._asked = self._failed = False
+        # Until it has a solution of its own, a successor leaves what another's has put in force as it is.
+        self._goes_on = policy != "rules" and plan.kind == "claim" and plan.planner == "optimiser"
 
     def take(self, record: Record, now: datetime) -> bool:
         """Takes a record in; True if it calls for a plan at once rather than at the next step.
@@ -105,12 +107,21 @@ class Desk:
         """Takes the optimiser's answer to the last problem for the decisions to come; without one the rules stand."""
         self._solution = solution
         self._failed = self._asked and solution is None
+        self._goes_on &= not self._asked
 
     def decide(self, now: datetime) -> tuple[FleetPlan, list[AnyCommand]]:
         """The next plan, and the commands that follow from it. The plan must be durable before they go out."""
         self.view.forget(now)
         unresponsive = self.dispatch.unresponsive_sites()
-        planned = next_plan(self.view, self.plan, self.fleet_file, now, unresponsive, self._solution_for(now))
+        planned = next_plan(
+            self.view,
+            self.plan,
+            self.fleet_file,
+            now,
+            unresponsive,
+            self._solution_for(now),
+            goes_on=self._goes_on,
+        )
         if self._failed and planned.mode == "normal":
             planned = planned.model_copy(update={"mode": "rule-based"})
         planned = guard(planned, self.plan, self.view, self.fleet_file, now)

@@ -66,6 +66,12 @@ def _by_pair(controls: Iterable[ShiftControl]) -> dict[Pair, list[ShiftControl]]
     return by_pair
 
 
+def shares_given(controls: Iterable[ShiftControl]) -> dict[Pair, float]:
+    """The share of each pair that moves, or is about to."""
+    by_pair = _by_pair(controls).items()
+    return {pair: sum(control.share_ratio for control in held) for pair, held in by_pair}
+
+
 def _lowered(
     held: list[ShiftControl], surplus: float, view: FleetView, fleet_file: FleetFile, now: datetime
 ) -> list[ShiftControl]:

@@ -6,6 +6,7 @@ deep a dear hour goes and what moves where; the rest stays as it is.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.fleet import FleetFile
@@ -14,7 +15,7 @@ from streams.policy.baselines import pinned_baselines
 from streams.policy.economics import dwells_after, economic_throttles
 from streams.policy.events import RESPONSE, asked_of, event_throttles
 from streams.policy.feedback import Asked, track
-from streams.policy.moves import moved_shifts
+from streams.policy.moves import Pair, moved_shifts, shares_given
 from streams.policy.optimise import Solution
 from streams.policy.spread import spread_shifts
 from streams.policy.strike import strikes
@@ -28,10 +29,13 @@ def plan(
     now: datetime,
     unresponsive: Collection[str] = (),
     solution: Solution | None = None,
+    *,
+    goes_on: bool = False,
 ) -> FleetPlan:
     """The plan that follows `previous`, given what is known at `now` and, if there is one, the optimiser's solution.
 
-    Sites that leave commands `unresponsive` take part in no shift.
+    Without one, `goes_on` says that what the optimiser planned before stands as it is: a planner that has just taken
+    over has not asked it yet. Sites that leave commands `unresponsive` take part in no shift.
 
     Not yet guarded. `epoch`, `sequence` and `revision` are left as they were: numbering is the caller's.
     """
@@ -40,41 +44,73 @@ def plan(
     baselines = pinned_baselines(view, previous, fleet_file, now)
     asked = asked_of(view, baselines, fleet_file, now)
     tracking = track(view, asked, previous, unresponsive, now)
-    split = {} if solution is None else _split(asked, solution)
+    intent = _planned(asked, solution) if solution is not None else _held(asked, previous, now) if goes_on else None
+    split = {} if intent is None else intent.split_watts
     events = event_throttles(view, asked, previous.throttles, fleet_file, rejected, tracking, split)
     dwells = dwells_after(view, previous, fleet_file, now)
     # At a site under an event an economic throttle stands back, and takes over from it: the guard sees to that.
-    planned = None if solution is None else _held_watts(solution)
+    held = None if intent is None else intent.held_watts
     throttles = [
         *events,
-        *economic_throttles(view, previous, dwells, baselines, fleet_file, now, rejected, planned),
+        *economic_throttles(view, previous, dwells, baselines, fleet_file, now, rejected, held),
     ]
-    out = {*stale, *unresponsive}
-    if solution is None:
+    out = {*view.silent_sites(now), *unresponsive}
+    if intent is None:
         under_event = {control.site_id for control in events if control.starts_at - RESPONSE <= now < control.ends_at}
         shifts = spread_shifts(view, previous.shifts, fleet_file, now, {*under_event, *out}, rejected)
     else:
-        moves = {(move.from_site_id, move.to_site_id, move.service_class): move.share_ratio for move in solution.moves}
-        shifts = moved_shifts(view, previous.shifts, moves, fleet_file, now, out)
+        shifts = moved_shifts(view, previous.shifts, intent.moves, fleet_file, now, out)
     mode = _mode(view, stale, now)
     return previous.model_copy(
         update={
             "kind": "plan",
             "issued_at": now,
             "mode": mode,
-            "planner": "rules" if solution is None else "optimiser",
+            "planner": "rules" if intent is None else "optimiser",
             "explanation": _explain(mode, [each for each in throttles if each.ends_at > now], shifts, stale, view),
             "throttles": throttles,
             "shifts": shifts,
             "baselines": baselines,
             "dwells": dwells,
-            "schedule": None if solution is None else _schedule(solution),
+            "schedule": _schedule(solution) if solution is not None else previous.schedule if goes_on else None,
             "strikes": strikes(view, fleet_file),
             "tracking": tracking,
             "rejected": rejected,
             "inputs": _inputs(view, stale, now),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """What the optimiser would have: how an event is shared out, who is held for money and at how much, what moves."""
+
+    split_watts: dict[str, dict[str, float]]
+    held_watts: dict[str, float]
+    moves: dict[Pair, float]
+
+
+def _planned(asked: list[Asked], solution: Solution) -> _Intent:
+    moves = {(move.from_site_id, move.to_site_id, move.service_class): move.share_ratio for move in solution.moves}
+    return _Intent(_split(asked, solution), _held_watts(solution), moves)
+
+
+def _held(asked: list[Asked], previous: FleetPlan, now: datetime) -> _Intent:
+    """What is in force, as it is."""
+    split = {
+        each.event.signal_id: {
+            control.site_id: control.target_power_watts
+            for control in previous.throttles
+            if control.caused_by == [each.event.signal_id]
+        }
+        for each in asked
+    }
+    held = {
+        control.site_id: control.target_power_watts
+        for control in previous.throttles
+        if control.reason == "economics" and control.starts_at <= now < control.ends_at
+    }
+    return _Intent(split, held, shares_given(previous.shifts))
 
 
 def _split(asked: list[Asked], solution: Solution) -> dict[str, dict[str, float]]:

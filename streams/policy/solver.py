@@ -23,6 +23,10 @@ class Solver:
     def __init__(self) -> None:
         self._pool = _new_pool()
 
+    def start(self) -> None:
+        """Starts the worker before there is a problem, which need not wait for it then."""
+        self._pool.submit(_nothing)
+
     async def solve(self, problem: Problem) -> Solution | None:
         """The solution; None where there is none within the optimiser's iterations, or the worker died over it."""
         pool = self._pool
@@ -49,6 +53,10 @@ def _set_up() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
     Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _nothing() -> None:
+    """What a worker does to show that it is there."""
 
 
 def _end_with_parent() -> None:

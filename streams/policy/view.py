@@ -58,9 +58,10 @@ class SiteView:
 
 @dataclass(slots=True)
 class FleetView:
-    """What is known of one fleet."""
+    """What is known of one fleet, by somebody who has listened since a time (None: for ever)."""
 
     fleet: Fleet
+    listening_since: datetime | None = None
     sites: dict[str, SiteView] = field(default_factory=dict)
     prices: dict[str, PriceSignal] = field(default_factory=dict)  # real-time
     day_ahead: dict[str, PriceSignal] = field(default_factory=dict)
@@ -148,6 +149,14 @@ class FleetView:
         restores = timedelta(seconds=(len(self.fleet.sites) + 1) * self.fleet.limits.stagger_seconds)
         ahead = [event for event in self.events.values() if not event.cancelled and event.ends_at + restores > now]
         return sorted(ahead, key=lambda event: (event.kind != "emergency", event.starts_at, event.signal_id))
+
+    def silent_sites(self, now: datetime) -> list[str]:
+        """The stale sites that would have been heard by now. Who has just begun to listen calls nobody silent."""
+        stale_seconds = self.fleet.limits.stale_seconds
+        since = self.listening_since
+        if since is not None and (now - since).total_seconds() <= stale_seconds:
+            return [site_id for site_id in self.stale_sites(now) if self.sites[site_id].power is not None]
+        return self.stale_sites(now)
 
     def stale_sites(self, now: datetime) -> list[str]:
         """Sites of which no recent power is known."""

@@ -69,9 +69,16 @@ class Rig:
         named = {"GRIDTIDE_MEMBER_NAME": member_name} if member_name else {}
         return [self._started(stage, ["worker" if supervised else "stage", stage], named) for stage in stages]
 
-    def start_controller(self, site_id: str, state_dir: Path) -> Child:
-        """Starts a site's controller, which touches nothing (`dry-run`) and keeps its memory in a folder."""
-        return self._started("controller", ["controller", "--site", site_id, "--state-dir", str(state_dir)])
+    def start_controller(self, site_id: str, state_dir: Path, plant_port: int | None = None) -> Child:
+        """Starts a site's controller, which keeps its memory in a folder; without a plant it touches nothing."""
+        arguments = ["controller", "--site", site_id, "--state-dir", str(state_dir)]
+        if plant_port is not None:
+            arguments += ["--actuator", "simulated", "--plant", f"http://127.0.0.1:{plant_port}"]
+        return self._started("controller", arguments)
+
+    def start_replay(self, *options: str) -> Child:
+        """Starts `gridtide replay`, which gives the run its clock."""
+        return self._started("replay", ["replay", *options])
 
     def _started(self, name: str, arguments: list[str], changed: Mapping[str, str] | None = None) -> Child:
         child = Child(
@@ -187,8 +194,9 @@ async def rig_on(
     dsn: str = "",
     commit_interval_seconds: float = 0.3,
     session_timeout_seconds: float = 3.0,
+    clocked: bool = True,
 ) -> AsyncIterator[Rig]:
-    """A fresh run on a broker; its processes end with it."""
+    """A fresh run on a broker; its processes end with it. Not `clocked`, a replay gives it its clock."""
     name, servers = broker
     settings = Settings(
         bootstrap_servers=servers,
@@ -207,7 +215,8 @@ async def rig_on(
     now = wall_now()
     watching = asyncio.create_task(rig.watch())
     try:
-        await rig.send(CLOCK, [ClockAnchor(run_id=settings.run_id, wall_anchor=now, replay_anchor=now, rate=1.0)])
+        if clocked:
+            await rig.send(CLOCK, [ClockAnchor(run_id=settings.run_id, wall_anchor=now, replay_anchor=now, rate=1.0)])
         yield rig
     finally:
         watching.cancel()

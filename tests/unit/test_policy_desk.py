@@ -4,6 +4,7 @@ import pytest
 
 from schemas.envelope import Record
 from schemas.plan import FleetPlan
+from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
 from tests.policy_cases import (
     FLEET,
@@ -16,6 +17,7 @@ from tests.policy_cases import (
     load,
     power,
     price,
+    shift_control,
     throttle,
 )
 
@@ -136,6 +138,44 @@ def test_successor_issues_the_same_again_under_its_epoch() -> None:
     assert [each.target_power_watts for each in plan.throttles] == [
         each.target_power_watts for each in desk.plan.throttles
     ]
+
+
+def told(commands: list[AnyCommand]) -> list[tuple[str, str, int]]:
+    return [(each.site_id, getattr(each, "role", each.kind), each.epoch) for each in commands]
+
+
+def test_successor_lets_a_shift_go_on_until_its_sites_would_have_been_heard() -> None:
+    desk = a_desk()
+    desk.plan = desk.plan.model_copy(update={"shifts": [shift_control("active", explanation="cheaper")]})
+    heir = successor(desk)
+    plan, commands = heir.decide(at(30))
+    assert [each.phase for each in plan.shifts] == ["active"]
+    assert told(commands) == [("alpha", "drain", 2), ("beta", "reserve", 2)]
+    plan, _ = heir.decide(at(FLEET.limits.stale_seconds + 1))
+    assert [each.phase for each in plan.shifts] == ["returning"], "nobody knows what they do"
+
+
+def test_successor_leaves_the_optimisers_plan_as_it_is_until_the_optimiser_has_answered() -> None:
+    desk = a_desk_with_an_event()
+    desk.decide(at(0))
+    uneven = {"alpha": 26_000.0, "beta": 34_000.0, "gamma": 30_000.0}
+    throttles = [each.model_copy(update={"target_power_watts": uneven[each.site_id]}) for each in desk.plan.throttles]
+    shifts = [shift_control("active", explanation="the cheapest way")]
+    desk.plan = desk.plan.model_copy(update={"planner": "optimiser", "throttles": throttles, "shifts": shifts})
+    heir = successor(desk)
+    plan, commands = heir.decide(at(30))
+    assert plan.planner == "optimiser"
+    assert {each.site_id: each.target_power_watts for each in plan.throttles} == pytest.approx(uneven)
+    assert [each.phase for each in plan.shifts] == ["active"]
+    assert {each.kind for each in commands} == {"throttle", "shift"}
+    assert heir.problem(at(40)) is None, "it has heard nothing yet"
+    heir.adopt(None)
+    assert heir.decide(at(40))[1] == []
+    heir.take(power("alpha", 40, 26_000.0), at(45))
+    assert heir.problem(at(50)) is not None
+    heir.adopt(None)
+    plan, _ = heir.decide(at(50))
+    assert (plan.planner, plan.shifts[0].phase) == ("rules", "returning"), "it failed: the rules stand"
 
 
 def test_successor_releases_what_was_cancelled_while_nobody_planned() -> None:
