@@ -56,6 +56,12 @@ class ShiftControl(Value):
     service_class: ServiceClassId
     share_ratio: Ratio
     reserved_power_watts: Watts
+    reserved_share_ratio: Ratio | None = Field(
+        None, description="a greater share that the acceptor keeps room for until the donor has come down from it"
+    )
+    reserved_until: UtcTime | None = Field(
+        None, description="end of the lease that the acceptor has confirmed: what is drained is home by then"
+    )
     ramp_seconds: Seconds = 0.0
     phase: ShiftPhase
     phase_since: UtcTime

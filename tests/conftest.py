@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
@@ -16,6 +17,10 @@ from infra.embedded.postgres import EmbeddedPostgres
 from infra.kafka.local import LocalKafka
 from infra.migrate import migrate
 from tests.stream.containers import container_broker, container_timescale, timescale_image, why_no_containers
+
+# How long an example takes is the machine's affair: others may be busy on it.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(scope="session")

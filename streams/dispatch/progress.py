@@ -21,7 +21,7 @@ def progress(state: ControllerState, around: Surroundings, now: datetime) -> tup
         if control is None or not isinstance(control.command, Shift) or share.goal_ratio == 0:
             continue
         command = control.command
-        status = "compliant" if share.share_ratio == share.goal_ratio else "ramping"
+        status = "compliant" if share.share_ratio == share.goal_ratio == command.share_ratio else "ramping"
         # Told again for each command of the control: a new planner waits for it under its own number.
         said = f"{status} {command.epoch}.{command.sequence}"
         if state.told.get(share.control_id) != said:

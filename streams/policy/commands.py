@@ -11,6 +11,7 @@ from schemas.command import VERDICTS, CommandAck, Release, Shift, Throttle
 from schemas.fleet import Limits
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
 from streams.policy.guard_throttles import first_apart
+from streams.policy.shifts import drained_until
 
 # After so many unanswered sendings a site counts as unresponsive; it is still told at every renewal.
 _ATTEMPTS = 3
@@ -57,7 +58,7 @@ class Dispatch:
     def inherit(self, before: FleetPlan, plan: FleetPlan, limits: Limits, now: datetime) -> None:
         """Notes what another planner may have told by the plan `before` and `plan` no longer holds, to release it."""
         held = _orders(plan, limits, now)
-        for key, order in _orders(before, limits, now).items():
+        for key, order in (_orders(before, limits, now) | _not_let_go(before, limits, now)).items():
             if key not in held and key not in self.sent:
                 self.sent[key] = Sent(order)
 
@@ -180,9 +181,20 @@ def _orders(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Th
         # The acceptor keeps its reservation until the donor has come back; the donor drains only in between.
         if shift.phase in {"proposed", "reserved", "ramping", "active", "returning"}:
             orders[shift.control_id, shift.to_site_id] = _shift(plan, shift, "reserve", limits, now)
-        if shift.phase in {"reserved", "ramping", "active"} and shift.ends_at > now:
+        if shift.phase in {"reserved", "ramping", "active"} and now < min(
+            shift.ends_at, drained_until(shift, limits, now)
+        ):
             orders[shift.control_id, shift.from_site_id] = _shift(plan, shift, "drain", limits, now)
     return orders
+
+
+def _not_let_go(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Throttle | Shift]:
+    """What donors may still do of shifts that return: they have not said that they let go."""
+    return {
+        (shift.control_id, shift.from_site_id): _shift(plan, shift, "drain", limits, now)
+        for shift in plan.shifts
+        if shift.phase == "returning" and shift.home_at is None and now < drained_until(shift, limits, now)
+    }
 
 
 def _throttle(plan: FleetPlan, control: ThrottleControl, limits: Limits, now: datetime) -> Throttle:
@@ -210,8 +222,10 @@ def _throttle(plan: FleetPlan, control: ThrottleControl, limits: Limits, now: da
 
 def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, now: datetime) -> Shift:
     reserve = role == "reserve"
+    lease = timedelta(seconds=limits.lease_seconds)
     # The reservation outlives the donor's lease: traffic on its way always has a place to land.
-    lease_seconds = limits.lease_seconds * (2.0 if reserve else 1.0)
+    lease_expires_at = now + 2 * lease if reserve else drained_until(control, limits, now)
+    kept = control.reserved_share_ratio or control.share_ratio
     return Shift(
         run_id=plan.run_id,
         fleet_id=plan.fleet_id,
@@ -221,8 +235,8 @@ def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, no
         sequence=plan.sequence,
         issued_at=now,
         starts_at=control.starts_at,
-        ends_at=max(control.ends_at, now) + timedelta(seconds=lease_seconds if reserve else 0),
-        lease_expires_at=now + timedelta(seconds=lease_seconds),
+        ends_at=max(control.ends_at, now) + (2 * lease if reserve else timedelta(0)),
+        lease_expires_at=lease_expires_at,
         reason="economics",
         caused_by=control.caused_by,
         explanation=control.explanation[:_LONGEST_EXPLANATION],
@@ -230,7 +244,7 @@ def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, no
         from_site_id=control.from_site_id,
         to_site_id=control.to_site_id,
         service_class=control.service_class,
-        share_ratio=control.share_ratio,
+        share_ratio=kept if reserve else control.share_ratio,
         reserved_power_watts=control.reserved_power_watts,
         ramp_seconds=control.ramp_seconds,
     )

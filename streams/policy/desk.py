@@ -83,10 +83,12 @@ class Desk:
             answered(shift, command, ack.status, now) if shift.control_id == ack.control_id else shift
             for shift in self.plan.shifts
         ]
-        moved = shifts != self.plan.shifts
-        if moved:
-            self.plan = self.plan.model_copy(update={"shifts": shifts})
-        return moved
+        before, self.plan = self.plan.shifts, self.plan.model_copy(update={"shifts": shifts})
+        # A reservation that is confirmed once more is noted, and calls for nothing.
+        return any(
+            was.model_copy(update={"reserved_until": is_now.reserved_until}) != is_now
+            for was, is_now in zip(before, shifts, strict=True)
+        )
 
     def is_outnumbered(self) -> bool:
         """True if a site has seen an epoch above this planner's."""

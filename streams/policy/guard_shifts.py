@@ -12,7 +12,15 @@ _WAY: tuple[ShiftPhase, ...] = ("proposed", "reserved", "ramping", "active", "re
 LIVING = frozenset(_WAY[:5])
 _DRAINING = frozenset({"reserved", "ramping", "active"})
 # What may not change between two plans: a site has been told it.
-_FIXED = ("from_site_id", "to_site_id", "service_class", "ramp_seconds", "starts_at")
+_FIXED = (
+    "from_site_id",
+    "to_site_id",
+    "service_class",
+    "reserved_power_watts",
+    "reserved_until",
+    "ramp_seconds",
+    "starts_at",
+)
 
 
 def fair_shifts(shifts: list[ShiftControl], throttles: list[ThrottleControl], case: Case) -> list[ShiftControl]:
@@ -85,14 +93,14 @@ def _begun(control: ShiftControl, case: Case) -> ShiftControl:
 def _continued(control: ShiftControl, before: ShiftControl, case: Case) -> ShiftControl:
     phase = _next_phase(control.phase, before, case)
     since = before.phase_since if phase == before.phase else min(max(control.phase_since, before.phase_since), case.now)
-    # A share may be lowered, and its reservation with it; to raise it takes a new control.
+    # A share may be lowered, and its reservation once the donor says that it is; to raise it takes a new control.
     share = min(control.share_ratio, before.share_ratio)
-    least = before.reserved_power_watts * (share / before.share_ratio if before.share_ratio else 1.0)
+    kept = before.reserved_share_ratio or before.share_ratio
     changes = {
         "phase": phase,
         "phase_since": since,
         "share_ratio": share,
-        "reserved_power_watts": min(max(control.reserved_power_watts, least), before.reserved_power_watts),
+        "reserved_share_ratio": kept if kept > share else None,
         "explanation": control.explanation or UNEXPLAINED,
     }
     return control.model_copy(update=changes | {name: getattr(before, name) for name in _FIXED})

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from schemas.fleet import FleetFile
 from schemas.plan import ShiftControl
-from streams.policy.shifts import GIVING, continued, ended, prolonged, proposed, reserved_watts
+from streams.policy.shifts import GIVING, continued, ended, prolonged, proposed
 from streams.policy.view import FleetView
 
 # A difference of less than this share of a class's traffic is left: forecasts and loads are no more exact.
@@ -36,7 +36,7 @@ def moved_shifts(
         surplus = sum(control.share_ratio for control in held) - wanted.get(pair, 0.0)
         # What is not wanted at all goes back to the last per cent.
         lower = surplus > LEAST_CHANGE_RATIO or pair not in wanted
-        remaining = _lowered(held, surplus, view, fleet_file, now) if lower else held
+        remaining = _lowered(held, surplus, now) if lower else held
         kept += [prolonged(control, now) for control in remaining]
     for pair, share in wanted.items():
         held = [control for control in kept if _pair_of(control) == pair]
@@ -72,10 +72,11 @@ def shares_given(controls: Iterable[ShiftControl]) -> dict[Pair, float]:
     return {pair: sum(control.share_ratio for control in held) for pair, held in by_pair}
 
 
-def _lowered(
-    held: list[ShiftControl], surplus: float, view: FleetView, fleet_file: FleetFile, now: datetime
-) -> list[ShiftControl]:
-    """The controls with `surplus` less among them, the newest first to give."""
+def _lowered(held: list[ShiftControl], surplus: float, now: datetime) -> list[ShiftControl]:
+    """The controls with `surplus` less among them, the newest first to give.
+
+    The acceptor keeps its room until the donor has come down.
+    """
     lowered = []
     for control in sorted(held, key=lambda each: (each.starts_at, each.control_id), reverse=True):
         share = control.share_ratio - max(0.0, surplus)
@@ -83,16 +84,8 @@ def _lowered(
         if share < LEAST_CHANGE_RATIO:
             lowered.append(ended(control, now))
         elif share < control.share_ratio:
-            donor, acceptor = view.site(control.from_site_id), view.site(control.to_site_id)
-            watts = reserved_watts(view, fleet_file, donor, acceptor, control.service_class, share)
-            lowered.append(
-                control.model_copy(
-                    update={
-                        "share_ratio": share,
-                        "reserved_power_watts": min(watts, control.reserved_power_watts),
-                    }
-                )
-            )
+            kept = control.reserved_share_ratio or control.share_ratio
+            lowered.append(control.model_copy(update={"share_ratio": share, "reserved_share_ratio": kept}))
         else:
             lowered.append(control)
     return lowered

@@ -23,6 +23,10 @@ LIVING = frozenset({"proposed", "reserved", "ramping", "active", "returning"})
 # Phases in which its share is, or is about to be, on the acceptor's side.
 GIVING = frozenset({"proposed", "reserved", "ramping", "active"})
 _HORIZON = timedelta(hours=1)
+# A controller sees at one tick that a share is to move, and moves it from the next on.
+_TICKS = timedelta(seconds=30)
+# A site ends a lease by its own clock, which may be so far behind the planner's.
+_CLOCKS = timedelta(seconds=30)
 _LONGEST_NAME = 200
 
 
@@ -34,27 +38,52 @@ def continued(
     What a `leaving` site takes part in returns.
     """
     dwell = timedelta(seconds=view.fleet.limits.dwell_seconds)
-    going = [_continued(control, view.fleet.limits, now, leaving) for control in previous]
+    going = [_continued(control, view, now, leaving) for control in previous]
     return [control for control in going if control.phase in LIVING or now < control.phase_since + dwell]
 
 
-def _continued(control: ShiftControl, limits: Limits, now: datetime, leaving: set[str]) -> ShiftControl:
+def _continued(control: ShiftControl, view: FleetView, now: datetime, leaving: set[str]) -> ShiftControl:
     """A shift in its next state as far as the plan decides it; answers from the sites move it in `answered`."""
+    limits = view.fleet.limits
     stood = (now - control.phase_since).total_seconds()
     match control.phase:
         case "returning":
-            # A donor that never answers comes back by itself when its lease lapses.
-            lapsed = stood > limits.lease_seconds + control.ramp_seconds
-            home = control.home_at is not None and now >= control.home_at
-            return moved_to(control, "done", now) if home or lapsed else control
+            return _returned(control, view, now)
         case "ramping" if stood > control.ramp_seconds + limits.ack_timeout_seconds:
             control = moved_to(control, "active", now)  # the donor took it on; its word on the way was lost
     if control.phase not in GIVING:
         return control
     unanswered = control.phase in {"proposed", "reserved"} and stood > 3 * limits.ack_timeout_seconds
-    if unanswered or {control.from_site_id, control.to_site_id} & leaving or now >= control.ends_at:
+    # The acceptor has not confirmed its reservation for long: the donor's next lease would outlive it.
+    unsure = drained_until(control, limits, now) < now + timedelta(seconds=limits.ack_timeout_seconds)
+    if unanswered or unsure or {control.from_site_id, control.to_site_id} & leaving or now >= control.ends_at:
         return ended(control, now)
     return control
+
+
+def _returned(control: ShiftControl, view: FleetView, now: datetime) -> ShiftControl:
+    """A returning shift: done once its share is home."""
+    ramp = timedelta(seconds=control.ramp_seconds)
+    # A donor that never answers lets go by itself when its lease lapses, or at the end.
+    lease_ends_at = control.phase_since + timedelta(seconds=view.fleet.limits.lease_seconds)
+    by_itself_at = min(lease_ends_at, max(control.ends_at, control.phase_since)) + _CLOCKS + ramp
+    home_at = control.home_at or by_itself_at
+    heartbeat = view.sites[control.from_site_id].heartbeat
+    if heartbeat is not None and heartbeat.locked_out and (control.home_at or now >= home_at):
+        # What moves stands still there, and goes on home when the lock-out is lifted.
+        return control.model_copy(update={"home_at": max(home_at, now + ramp)})
+    return moved_to(control, "done", now) if now >= home_at + _TICKS else control
+
+
+def drained_until(control: ShiftControl, limits: Limits, now: datetime) -> datetime:
+    """When a donor's lease given now ends: soon enough for its share to be home while the acceptor keeps room for it.
+
+    Whatever is lost and whoever plans: it rests on what the acceptor has said.
+    """
+    lease_ends_at = now + timedelta(seconds=limits.lease_seconds)
+    if control.reserved_until is None:
+        return lease_ends_at
+    return min(lease_ends_at, control.reserved_until - _CLOCKS - timedelta(seconds=control.ramp_seconds) - _TICKS)
 
 
 def ended(control: ShiftControl, now: datetime) -> ShiftControl:
@@ -64,6 +93,7 @@ def ended(control: ShiftControl, now: datetime) -> ShiftControl:
 
 def answered(control: ShiftControl, command: Throttle | Shift | Release, status: str, now: datetime) -> ShiftControl:
     """The shift after a site's answer to its newest command: the donor drains only once the acceptor has reserved."""
+    control = _confirmed(control, command, status)
     acceptor, release = command.site_id == control.to_site_id, isinstance(command, Release)
     phase: str = control.phase
     match control.phase, status:
@@ -82,6 +112,20 @@ def answered(control: ShiftControl, command: Throttle | Shift | Release, status:
             # lapses. Its share comes home over the ramp, and has a place at the acceptor until then.
             return control.model_copy(update={"home_at": now + timedelta(seconds=control.ramp_seconds)})
     return control if phase == control.phase else moved_to(control, phase, now)
+
+
+def _confirmed(control: ShiftControl, command: Throttle | Shift | Release, status: str) -> ShiftControl:
+    """With what the answer says of the reservation: how long it holds, and that it need be no greater any more."""
+    if not isinstance(command, Shift):
+        return control
+    if command.role == "reserve" and status == "accepted":
+        until = max(control.reserved_until or command.lease_expires_at, command.lease_expires_at)
+        return control.model_copy(update={"reserved_until": until})
+    kept = control.reserved_share_ratio
+    if command.role == "drain" and status == "compliant" and command.share_ratio == control.share_ratio and kept:
+        watts = control.reserved_power_watts * control.share_ratio / kept
+        return control.model_copy(update={"reserved_share_ratio": None, "reserved_power_watts": watts})
+    return control
 
 
 def moved_to(control: ShiftControl, phase: str, now: datetime) -> ShiftControl:

@@ -167,17 +167,19 @@ def test_demo_plays_and_answers_for_every_figure(tmp_path: Path) -> None:
 def test_demo_killed_leaves_no_process_and_the_next_one_interrupted_ends_with_130_and_leaves_nothing(
     tmp_path: Path, temporary: Path
 ) -> None:
-    with demo(tmp_path / "killed", "--duration", "60") as process:
+    for name in ("killed", "next"):
+        (temporary / name).mkdir()
+    with demo(tmp_path / "killed", "--duration", "60", TMPDIR=str(temporary / "killed")) as process:
         started = until_all_run(process, tmp_path / "killed")
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         until_gone(started)
-    with demo(tmp_path / "next", "--duration", "60", TMPDIR=str(temporary)) as process:
+    with demo(tmp_path / "next", "--duration", "60", TMPDIR=str(temporary / "next")) as process:
         started = until_all_run(process, tmp_path / "next")
-        folders = {path.name.rpartition("-")[0] for path in temporary.iterdir()}
+        folders = {path.name.rpartition("-")[0] for path in (temporary / "next").iterdir()}
         assert folders >= {"gridtide-demo", "gridtide-broker", "gridtide-postgres"}
         process.send_signal(signal.SIGINT)
         assert status_of(process, tmp_path / "next", PATIENCE_SECONDS) == 130
     until_gone(started)
     assert "Traceback" not in (tmp_path / "next" / "output").read_text()
-    assert list(temporary.iterdir()) == []
+    assert list((temporary / "next").iterdir()) == []

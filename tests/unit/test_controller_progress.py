@@ -104,3 +104,7 @@ def test_progress_tells_of_a_share_under_way_and_of_one_that_has_moved() -> None
     renewed, _ = accept(told.state, shift((2, 1)), Surroundings(ALPHA), at(100))
     (ack,) = told.said(renewed, None, 100)
     assert (ack.status, ack.epoch) == ("compliant", 2)
+    # Locked out, its share stands still: it is not where a lower one would have it.
+    lowered, _ = accept(told.state, shift((2, 2), share_ratio=0.1), Surroundings(ALPHA), at(110))
+    (ack,) = told.said(lowered, None, 110)
+    assert (ack.status, ack.share_ratio) == ("ramping", 0.2)

@@ -196,6 +196,14 @@ def test_reservation_outlives_every_drain_whatever_is_lost() -> None:
     assert by_role["reserve"].ends_at > by_role["drain"].ends_at
 
 
+def test_drain_ends_before_what_the_acceptor_has_confirmed() -> None:
+    held = shift_control("active", ramp_seconds=60.0, reserved_until=at(600), reserved_share_ratio=0.3)
+    by_role = {each.role: each for each in sent(Dispatch(), a_plan(shifts=(held,)), 0)}
+    assert by_role["drain"].lease_expires_at == at(600 - 30 - 60 - 30)
+    assert (by_role["drain"].share_ratio, by_role["reserve"].share_ratio) == (0.2, 0.3)
+    assert [each.role for each in sent(Dispatch(), a_plan(shifts=(held,)), 480)] == ["reserve"]
+
+
 def test_shift_returning_past_its_end_floods_nobody() -> None:
     dispatch, plan = Dispatch(), a_plan(shifts=(shift_control("returning"),))
     times = [seconds for seconds in range(3500, 4400, 10) if sent(dispatch, plan, seconds, "accepted")]
@@ -237,6 +245,12 @@ def test_successor_issues_again_what_is_in_force_and_releases_what_is_not() -> N
         ("s", "alpha", "release"),
         ("s", "beta", "release"),
     ]
+
+
+@pytest.mark.parametrize(("home_at", "told"), [(None, ["alpha", "beta"]), (at(60), ["beta"])])
+def test_successor_lets_the_donor_of_a_returning_shift_go_unless_it_has_said_so(home_at: Any, told: list[str]) -> None:
+    plan = a_plan(shifts=(shift_control("returning", home_at=home_at),))
+    assert sorted(each.site_id for each in inherited(plan, plan)) == told
 
 
 def test_long_explanation_is_cut_to_what_a_command_may_hold() -> None:

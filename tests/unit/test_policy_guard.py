@@ -345,7 +345,8 @@ def test_guard_lets_a_share_be_lowered_and_not_raised() -> None:
     before = a_plan(shifts=(shift_control("active"),))
     lower = shift_control("active", share_ratio=0.1, reserved_power_watts=0.0)
     (kept,) = guarded(shifts=(lower,), before=before).shifts
-    assert (kept.share_ratio, kept.reserved_power_watts) == (0.1, 1000.0)
+    # The acceptor keeps the whole room until the donor says that it has come down.
+    assert (kept.share_ratio, kept.reserved_share_ratio, kept.reserved_power_watts) == (0.1, 0.2, 2000.0)
     higher = shift_control("active", share_ratio=0.9, to_site_id="gamma")
     assert guarded(shifts=(higher,), before=before).shifts == [shift_control("active")]
 

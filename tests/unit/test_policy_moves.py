@@ -51,11 +51,12 @@ def test_move_that_falls_falls_in_place_the_newest_first() -> None:
     assert found == {"s": ("active", pytest.approx(0.2)), "t": ("returning", 0.3)}
 
 
-def test_move_in_place_never_reserves_more_than_before() -> None:
+def test_move_that_falls_in_place_keeps_its_reservation_until_it_is_down() -> None:
     held = shift_control("active", share_ratio=0.5, reserved_power_watts=100.0)
     (found,) = moved(0.4, held, seconds=60)
-    assert found.share_ratio == pytest.approx(0.4)
-    assert found.reserved_power_watts == 100.0
+    (lower,) = moved(0.2, found, seconds=120)
+    assert [found.share_ratio, lower.share_ratio] == pytest.approx([0.4, 0.2])
+    assert {(each.reserved_share_ratio, each.reserved_power_watts) for each in (found, lower)} == {(0.5, 100.0)}
 
 
 def test_move_no_longer_wanted_goes_home_to_the_last_per_cent() -> None:

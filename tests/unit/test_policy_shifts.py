@@ -6,6 +6,7 @@ import pytest
 
 from schemas.command import Release, Shift
 from schemas.plan import FleetPlan, Rejected, ShiftControl
+from schemas.site import ControllerHeartbeat
 from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
 from streams.policy.shifts import answered
@@ -36,6 +37,19 @@ def a_market(alpha: float = 60.0, beta: float = 20.0, gamma: float = 55.0, token
         view.observe(price(site, usd, 0, 7200))
         view.observe(load(site, 0, tokens))
     return view
+
+
+def heartbeat(seconds: float, *, locked_out: bool) -> ControllerHeartbeat:
+    return ControllerHeartbeat(
+        fleet_id="trio",
+        site_id="alpha",
+        observed_at=at(seconds),
+        epoch=1,
+        sequence=1,
+        target_power_watts=None,
+        meter_power_watts=None,
+        locked_out=locked_out,
+    )
 
 
 def planned(view: FleetView, *previous: ShiftControl, seconds: float = 0, busy: tuple[str, ...] = ()) -> Any:
@@ -102,8 +116,9 @@ RETURNS = [
     ("proposed", {"seconds": 3 * ACK}, "proposed"),
     ("proposed", {"seconds": 3 * ACK + 1}, "aborted"),
     ("reserved", {"seconds": 3 * ACK + 1}, "returning"),
-    ("returning", {"seconds": LEASE}, "returning"),
-    ("returning", {"seconds": LEASE + 1}, "done"),
+    # A clock that is behind, and a tick of the donor, after its lease.
+    ("returning", {"seconds": LEASE + 59}, "returning"),
+    ("returning", {"seconds": LEASE + 60}, "done"),
 ]
 
 
@@ -162,8 +177,36 @@ def test_returning_shift_is_done_when_the_whole_share_is_home() -> None:
     returning = answered(shift_control("returning", ramp_seconds=60.0), BACK, "accepted", at(5))
     assert returning.home_at == at(65)
     assert answered(returning, BACK, "accepted", at(30)).home_at == at(65)  # said twice, it counts once
-    assert planned(a_market(), returning, seconds=64)[0][0].phase == "returning"
-    assert planned(a_market(), returning, seconds=65)[0][0].phase == "done"
+    assert planned(a_market(), returning, seconds=94)[0][0].phase == "returning"
+    assert planned(a_market(), returning, seconds=95)[0][0].phase == "done"
+
+
+def test_returning_shift_of_a_donor_locked_out_waits_for_it() -> None:
+    view, returning = a_market(), answered(shift_control("returning", ramp_seconds=60.0), BACK, "accepted", at(5))
+    view.observe(heartbeat(0, locked_out=True))
+    (waiting,) = planned(view, returning, seconds=400)[0]
+    assert (waiting.phase, waiting.home_at) == ("returning", at(460))
+    view.observe(heartbeat(401, locked_out=False))
+    assert planned(view, waiting, seconds=489)[0][0].phase == "returning"
+    assert planned(view, waiting, seconds=490)[0][0].phase == "done"
+
+
+def test_shift_returns_before_the_reservation_that_was_confirmed_could_run_out() -> None:
+    held = answered(shift_control("active", ramp_seconds=60.0), TO_ACCEPTOR, "accepted", at(5))
+    assert held.reserved_until == TO_ACCEPTOR.lease_expires_at
+    # The share is home two minutes after the drain's lease: a clock that is behind, the ramp, a tick.
+    last = LEASE - 120 - ACK
+    assert planned(a_market(), held, seconds=last)[0][0].phase == "active"
+    assert planned(a_market(), held, seconds=last + 1)[0][0].phase == "returning"
+
+
+def test_lowered_shift_keeps_its_place_until_the_donor_has_come_down() -> None:
+    lowered = shift_control("active", share_ratio=0.1, reserved_share_ratio=0.2)
+    assert answered(lowered, TO_DONOR, "compliant", at(5)) == lowered  # of the greater share, said before
+    lower = TO_DONOR.model_copy(update={"share_ratio": 0.1})
+    assert answered(lowered, lower, "accepted", at(5)) == lowered
+    down = answered(lowered, lower, "compliant", at(65))
+    assert (down.reserved_share_ratio, down.reserved_power_watts) == (None, 1000.0)
 
 
 @pytest.mark.parametrize(("phase", "command", "status", "then"), ANSWERS)
@@ -211,8 +254,8 @@ def test_saga_reserves_then_drains_and_lets_go_in_reverse() -> None:
     assert roles([back]) == [("alpha", "release")]
     assert [each.phase for each in desk.plan.shifts] == ["returning"]
     assert desk.take(ack(back), at(61))
-    assert desk.decide(at(120))[1] == []  # traffic is still on its way home, and has a place until then
-    _, (free,) = desk.decide(at(121))
+    assert desk.decide(at(150))[1] == []  # traffic may still be on its way home, and has a place until then
+    _, (free,) = desk.decide(at(151))
     assert roles([free]) == [("beta", "release")]
     desk.take(ack(free), at(122))
     assert desk.decide(at(122))[1] == []
