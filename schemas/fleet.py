@@ -125,7 +125,10 @@ class Limits(_Entry):
     dwell_seconds: PositiveSeconds = Field(600.0, description="a price must stand this long on its side")
     economic_depth_ratio: Ratio = Field(0.25, description="share of its power that a site gives up above the strike")
     shift_spread_usd_per_mwh: Annotated[float, Field(ge=0)] = Field(
-        15.0, description="price difference from which traffic is worth moving"
+        15.0, description="price difference from which the rules move traffic"
+    )
+    shift_cost_usd_per_mwh: Annotated[float, Field(ge=0)] = Field(
+        3.0, description="what moving traffic costs, by its energy: the optimiser moves none that saves less"
     )
     shift_ramp_seconds: PositiveSeconds = Field(60.0, description="over which traffic moves, there and back")
     shift_share_ratio: Ratio = Field(0.2, description="most of a class's traffic that one shift moves")

@@ -32,6 +32,15 @@ def work_per_second(load: LoadState, site: Site, fleet_file: FleetFile) -> float
     return load.tokens_arrived_per_second + prompt_token_cost_ratio(site, fleet_file) * prompts
 
 
+def class_work_per_second(load: LoadState | None, site: Site, fleet_file: FleetFile, service_class: str) -> float:
+    """The class's part of the work that arrives at a site, tokens/s, prompts at their cost; 0 where unknown."""
+    total = 0.0 if load is None else sum(each.tokens_arrived_per_second for each in load.classes)
+    if load is None or not total:
+        return 0.0
+    of_class = sum(each.tokens_arrived_per_second for each in load.classes if each.service_class == service_class)
+    return work_per_second(load, site, fleet_file) * of_class / total
+
+
 def prompt_token_cost_ratio(site: Site, fleet_file: FleetFile) -> float:
     """The work of a prompt token at the site, of a generated token's: that of the pool to which it costs most."""
     return max(fleet_file.gpu_model(pool.gpu_model).prompt_token_cost_ratio for pool in site.pools)

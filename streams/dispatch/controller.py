@@ -26,6 +26,8 @@ __all__ = [
 
 # How far a planner's clock may be ahead of the site's, or the site's ahead of the planner's.
 _CLOCK_TOLERANCE = timedelta(seconds=30)
+# Traffic that a place is reserved for begins to come within this; from then on the meter shows it.
+_ARRIVES_WITHIN = timedelta(seconds=120)
 
 
 def accept(
@@ -166,6 +168,7 @@ def _no_room(command: Shift, state: ControllerState, around: Surroundings, now: 
         if isinstance(each.command, Shift)
         and each.command.role == "reserve"
         and each.command.control_id != command.control_id
+        and now < each.command.starts_at + timedelta(seconds=each.command.ramp_seconds) + _ARRIVES_WITHIN
     )
     if drawn + promised + command.reserved_power_watts > ceiling:
         return f"no room: {drawn:.0f} W drawn, {promised:.0f} W promised, {ceiling:.0f} W allowed"

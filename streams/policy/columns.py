@@ -18,7 +18,7 @@ from streams.policy.site_curves import Floats
 Places = NDArray[np.int64]
 
 # A move under way costs this share of what a new one costs: it goes on until it is hardly worth it.
-_KEEPING_RATIO = 0.2
+KEEPING_RATIO = 0.2
 _EVENT_PENALTY, _RAMP_PENALTY, _EMERGENCY_PENALTY = 4.0, 16.0, 64.0
 _JOULES_PER_MWH = 3.6e9
 
@@ -78,7 +78,7 @@ def add_flows(problem: Problem, levels: Levels, columns: Columns, slope: Floats)
     comes = np.broadcast_to(problem.may_take[:, :, None], shape)
     may_go = np.where(goes, np.minimum(levels.movable, _link_work(problem)[:, :, None]), 0.0)
     may_come = np.where(comes, (levels.room + levels.movable.sum(axis=1))[:, None, :], 0.0)
-    keeps = _KEEPING_RATIO * cost
+    keeps = KEEPING_RATIO * cost
     now = (np.minimum(out_now, 1.0)[:, :, None] * levels.movable, np.minimum(in_now, may_come))
     return tuple(  # type: ignore[return-value]
         _joined(_added(columns, cost, most / unit), _added(columns, keeps, kept / unit))

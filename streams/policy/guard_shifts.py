@@ -4,6 +4,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from schemas.plan import ShiftControl, ShiftPhase, ThrottleControl
+from streams.capacity import class_work_per_second, tokens_per_second, work_per_second
 from streams.policy.guard_case import UNEXPLAINED, Case
 from streams.policy.view import meter_watts
 
@@ -125,6 +126,7 @@ class _Room:
     given: dict[tuple[str, str], float] = field(default_factory=lambda: defaultdict(float))
     promised: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     awaited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    awaited_work: dict[str, float] = field(default_factory=lambda: defaultdict(float))
 
     def take(self, control: ShiftControl) -> None:
         """Counts a shift that stands."""
@@ -132,6 +134,7 @@ class _Room:
         self.promised[control.to_site_id] += control.reserved_power_watts
         if control.phase in {"proposed", "reserved"}:  # the power of the others is in what the site draws
             self.awaited[control.to_site_id] += control.reserved_power_watts
+            self.awaited_work[control.to_site_id] += self._work(control)
 
     def why_not(self, control: ShiftControl) -> str | None:
         """Why there is no room for a shift; None if there is."""
@@ -150,7 +153,19 @@ class _Room:
             if each.site_id == site.id and each.starts_at <= self.case.now < each.ends_at
         ]
         room = min([site.import_limit_watts, *targets]) - drawn - self.awaited[site.id]
-        return f"{site.id} has no room" if control.reserved_power_watts > room else None
+        if control.reserved_power_watts > room:
+            return f"{site.id} has no room"
+        # Near full load a site draws hardly more for more work: power alone says little of what it can take.
+        load = self.case.view.sites[site.id].load
+        arriving = 0.0 if load is None else work_per_second(load, site, self.case.fleet_file)
+        work = arriving + self.awaited_work[site.id] + self._work(control)
+        most = self.case.limits.site_headroom_ratio * tokens_per_second(site, self.case.fleet_file)
+        return f"{site.id} has no capacity left" if work > most else None
+
+    def _work(self, control: ShiftControl) -> float:
+        donor = self.case.sites[control.from_site_id]
+        load = self.case.view.sites[donor.id].load
+        return control.share_ratio * class_work_per_second(load, donor, self.case.fleet_file, control.service_class)
 
 
 def _kept(control: ShiftControl, before: ShiftControl | None, room: _Room, case: Case) -> ShiftControl | None:

@@ -38,7 +38,11 @@ def levels_of(problem: Problem) -> Levels:
     own = problem.work.sum(axis=1)
     movable = np.where(problem.may_give[:, :, None], problem.work, 0.0)
     comes = problem.may_take.any(axis=1, keepdims=True)
-    room = np.where(comes, np.maximum(0.0, problem.headroom_ratio * problem.capacity[:, None] - problem.room_work), 0.0)
+    capacity = problem.capacity[:, None]
+    # What is expected, and what comes now, leaves the headroom free; what may come at worst finds a place in it.
+    usual = problem.headroom_ratio * capacity - np.fmax(own, problem.seen_work[:, None])
+    room = np.maximum(0.0, np.minimum(usual, capacity - problem.room_work))
+    room = np.where(comes, room, 0.0)
     least = own - movable.sum(axis=1)
 
     def drawn(work: Floats) -> Floats:
@@ -104,6 +108,22 @@ def money_floor_watts(problem: Problem, own_watts: Floats) -> Floats:
     return np.maximum(least, own_watts * (1 - problem.economic_depth_ratio))
 
 
+def saved_by_throttles(problem: Problem, own_watts: Floats) -> Floats:
+    """What throttles for money save in the first span, on balance, USD/MWh x W of sites that draw (S, K)."""
+    high, low = (edge[:, None, :] for edge in _rung_edges(problem))
+    own, floor = own_watts[:, :, None], money_floor_watts(problem, own_watts)[:, :, None]
+    width = np.maximum(0.0, np.minimum(own, high) - np.maximum(floor, low))
+    gain = np.maximum(0.0, problem.price_usd_per_mwh[:, :1] - problem.rung_price_usd_per_mwh)
+    return np.asarray((width * gain[:, None, :]).sum(axis=2))
+
+
+def _rung_edges(problem: Problem) -> tuple[Floats, Floats]:
+    """The powers (S, R) between which each rung of the ladder lies: upper, lower."""
+    full = np.minimum(problem.import_limit_watts, problem.curves.cap_watts[:, -1])[:, None]
+    top = full - np.concatenate([np.zeros((len(problem.capacity), 1)), np.cumsum(problem.rung_watts, axis=1)], axis=1)
+    return top[:, :-1], top[:, 1:]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rungs:
     """What a throttle costs as it deepens: entries of (site, span) with their width in W and price in USD/MWh."""
@@ -119,9 +139,7 @@ def rungs_of(problem: Problem, levels: Levels) -> Rungs:
     Where nothing but money asks for it, only those that a price in that span pays for; deeper than is bearable, at
     prices that no price in sight pays.
     """
-    full = np.minimum(problem.import_limit_watts, problem.curves.cap_watts[:, -1])[:, None]
-    top = full - np.concatenate([np.zeros((len(problem.capacity), 1)), np.cumsum(problem.rung_watts, axis=1)], axis=1)
-    high, low = top[:, None, :-1], top[:, None, 1:]
+    high, low = (edge[:, None, :] for edge in _rung_edges(problem))
     own, floor = levels.own_watts[:, :, None], money_floor_watts(problem, levels.own_watts)[:, :, None]
     price = np.broadcast_to(problem.rung_price_usd_per_mwh[:, None, :], np.broadcast_shapes(high.shape, own.shape))
     bound, energy = levels.bound[:, :, None], problem.price_usd_per_mwh[:, :, None]

@@ -15,7 +15,7 @@ from forecasting.power import SitePower
 from schemas.fleet import FleetFile
 from schemas.forecast import QUANTILE_LEVELS, HorizonForecast, SiteForecast
 from schemas.plan import ShiftControl
-from streams.capacity import tokens_per_second
+from streams.capacity import tokens_per_second, work_per_second
 from streams.policy.view import FleetView, SiteView
 
 Floats = NDArray[np.float64]
@@ -31,12 +31,14 @@ class LoadOutlook:
     """S sites, C classes, T steps.
 
     `work` (S, C, T): the median of what arrives before any shift; `spread` (S, T, Q): the quantiles of a site's whole
-    work at QUANTILE_LEVELS by their median, 1 where nothing is forecast; `known` (S,): whether the load is known.
+    work at QUANTILE_LEVELS by their median, 1 where nothing is forecast; `known` (S,): whether the load is known;
+    `seen` (S,): a site's whole work before any shift as its newest window has it, NaN where there is none.
     """
 
     work: Floats
     spread: Floats
     known: NDArray[np.bool_]
+    seen: Floats
 
 
 def load_ahead(
@@ -74,7 +76,8 @@ def load_ahead(
                     work[place, number] = weights @ _work(horizons, cost)[:, _MEDIAN]
             else:
                 work[place, number] = service.traffic_ratio * whole[:, _MEDIAN]
-    return LoadOutlook(_put_back(work, shifts, view, fleet_file, said_at), spread, known)
+    work = _put_back(work, shifts, view, fleet_file, said_at)
+    return LoadOutlook(work, spread, known, _seen(work[:, :, 0], shifts, view, fleet_file, now))
 
 
 def _serves(forecast: SiteForecast, now: datetime) -> bool:
@@ -145,6 +148,23 @@ def _put_back(
             drawn = mixed.T @ mixed + _RIDGE * np.eye(len(sites))
             own[:, number] = np.maximum(0.0, np.linalg.solve(drawn, mixed.T @ arrived + _RIDGE * usual))
     return own
+
+
+def _seen(
+    work: Floats, shifts: Sequence[ShiftControl], view: FleetView, fleet_file: FleetFile, now: datetime
+) -> Floats:
+    """The load of each newest window, without what comes from others, with what went there: by the work expected."""
+    places = {site.id: place for place, site in enumerate(view.fleet.sites)}
+    loads = [(view.sites[site.id].load, site) for site in view.fleet.sites]
+    seen = np.array([np.nan if load is None else work_per_second(load, site, fleet_file) for load, site in loads])
+    classes = {service.id: number for number, service in enumerate(fleet_file.service_classes)}
+    for shift in shifts:
+        if {shift.from_site_id, shift.to_site_id} <= places.keys() and shift.service_class in classes:
+            donor, acceptor = places[shift.from_site_id], places[shift.to_site_id]
+            moved = moving_share(shift, now) * work[donor, classes[shift.service_class]]
+            seen[donor] += moved
+            seen[acceptor] -= moved
+    return seen
 
 
 def moving_share(shift: ShiftControl, at: datetime) -> float:

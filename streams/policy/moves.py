@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from schemas.fleet import FleetFile
 from schemas.plan import ShiftControl
-from streams.policy.shifts import GIVING, continued, ended, prolonged, proposed
+from streams.policy.shifts import GIVING, LIVING, continued, ended, prolonged, proposed
 from streams.policy.view import FleetView
 
 # A difference of less than this share of a class's traffic is left: forecasts and loads are no more exact.
@@ -31,7 +31,8 @@ def moved_shifts(
     What a `leaving` site (silent, unresponsive) takes part in returns.
     """
     going = continued(previous, view, now, leaving)
-    kept, new = [], []
+    kept: list[ShiftControl] = []
+    new: list[ShiftControl] = []
     for pair, held in _by_pair(going).items():
         surplus = sum(control.share_ratio for control in held) - wanted.get(pair, 0.0)
         # What is not wanted at all goes back to the last per cent.
@@ -40,7 +41,10 @@ def moved_shifts(
         kept += [prolonged(control, now) for control in remaining]
     for pair, share in wanted.items():
         held = [control for control in kept if _pair_of(control) == pair]
+        # What is on its way home can't be given again before it is there.
+        given = sum(each.reserved_share_ratio or each.share_ratio for each in [*going, *new] if _gives(each, pair))
         lack = share - sum(control.share_ratio for control in held if control.phase in GIVING)
+        lack = min(lack, 1.0 - given)
         # One step at a time: until the last rise has begun, nobody knows whether the acceptor takes it.
         waiting = any(control.phase in {"proposed", "reserved"} for control in held)
         if (
@@ -49,13 +53,18 @@ def moved_shifts(
             and not set(pair[:2]) & leaving
             and not _rests(going, pair, view, now)
         ):
-            new.append(_proposed(view, fleet_file, pair, lack, now))
+            new.append(_proposed(view, fleet_file, pair, lack, now, [*kept, *new]))
     others = [control for control in going if control.phase not in GIVING]
     return [*others, *kept, *new]
 
 
 def _pair_of(control: ShiftControl) -> Pair:
     return (control.from_site_id, control.to_site_id, control.service_class)
+
+
+def _gives(control: ShiftControl, pair: Pair) -> bool:
+    """True if it takes of the same traffic as the pair."""
+    return control.phase in LIVING and (control.from_site_id, control.service_class) == (pair[0], pair[2])
 
 
 def _by_pair(controls: Iterable[ShiftControl]) -> dict[Pair, list[ShiftControl]]:
@@ -97,7 +106,9 @@ def _rests(going: list[ShiftControl], pair: Pair, view: FleetView, now: datetime
     return any(_pair_of(each) == pair and each.phase not in GIVING and now < each.phase_since + rest for each in going)
 
 
-def _proposed(view: FleetView, fleet_file: FleetFile, pair: Pair, share: float, now: datetime) -> ShiftControl:
+def _proposed(
+    view: FleetView, fleet_file: FleetFile, pair: Pair, share: float, now: datetime, others: list[ShiftControl]
+) -> ShiftControl:
     donor, acceptor = view.site(pair[0]), view.site(pair[1])
     prices = [view.price_at(site.settlement_point, now) for site in (donor, acceptor)]
     known = [price for price in prices if price is not None]
@@ -105,4 +116,4 @@ def _proposed(view: FleetView, fleet_file: FleetFile, pair: Pair, share: float, 
     if len(known) == 2:
         why += f" at {known[0].price_usd_per_mwh:.2f} and {known[1].price_usd_per_mwh:.2f} USD/MWh"
     causes = [price.signal_id for price in known]
-    return proposed(donor, acceptor, pair[2], share, view, fleet_file, now, causes, why)
+    return proposed(donor, acceptor, pair[2], share, view, fleet_file, now, causes, why, others)

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from streams.policy.consolidate import Pair
 from streams.policy.levels import Levels, levels_of, rungs_of
-from streams.policy.pairing import Move, Pair, shares_of
+from streams.policy.pairing import Move, shares_of
 from streams.policy.problem import Problem
 from streams.policy.program import program_of
 from streams.policy.site_curves import Floats

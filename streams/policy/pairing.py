@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from streams.policy.consolidate import Pair, consolidated
 from streams.policy.levels import Levels
 from streams.policy.moves import LEAST_CHANGE_RATIO
 from streams.policy.problem import Problem
@@ -53,9 +54,6 @@ class _Left:
                 self.links[pair] -= work
 
 
-Pair = tuple[int, int, int]  # donor, acceptor, class
-
-
 def shares_of(problem: Problem, levels: Levels, inflow: Floats, outflow: Floats) -> dict[Pair, float]:
     """Shares by pair and class that carry out the net of what flows in the first span, (S, C) each, tokens/s."""
     both = np.minimum(inflow, outflow)
@@ -69,7 +67,7 @@ def shares_of(problem: Problem, levels: Levels, inflow: Floats, outflow: Floats)
     relieves = levels.held[:, 0][:, None] & ~levels.held[:, 0]
     others = np.where(problem.may_take, np.maximum(0.0, left.room)[:, None], 0.0)
     _match(problem, worth, gives, others, left, work, gains | relieves)
-    return _shares(problem, work)
+    return _shares(problem, consolidated(problem, levels, work))
 
 
 def _match(

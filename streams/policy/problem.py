@@ -30,8 +30,6 @@ from streams.policy.view import FleetView
 _MOST_ROOM_LEVEL = 0.9
 # Missing an objective costs what the work earns, over the slow-down that its class allows; Flex 0 allows none.
 _FLEX_0_MISS_RATIO = 20.0
-# Who knows all prices need not fear that a difference passes before a move has paid: any is worth it.
-_FORESEEN_SPREAD_USD_PER_MWH = 0.5
 
 
 class Foresight(Protocol):
@@ -60,6 +58,7 @@ class Problem:
     price_usd_per_mwh: Floats  # (S, T)
     work: Floats  # (S, C, T) that arrives before any shift: the median, under a target as `room_work`
     room_work: Floats  # (S, T) of all classes, at the quantile that room is made for
+    seen_work: Floats  # (S,) of all classes, as it arrives now; NaN where unknown
     curves: SiteCurves
     capacity: Floats  # (S,) work at full power
     import_limit_watts: Floats  # (S,)
@@ -79,7 +78,7 @@ class Problem:
     link_limits: tuple[tuple[int, int, float], ...]  # two sites, the most work between them, all classes together
     moving: tuple[Moving, ...]
     headroom_ratio: float
-    move_usd_per_mwh: float  # price difference from which a new move is worth it
+    move_usd_per_mwh: float  # what a new move costs, by the energy of what moves
 
     @property
     def span_seconds(self) -> Floats:
@@ -129,7 +128,9 @@ def problem_of(
     capacity = np.array([tokens_per_second(site, fleet_file) for site in fleet.sites])
     full = np.array([full_power_watts(site, fleet_file) for site in fleet.sites])
     losses = np.array([_loss_usd_per_token(service) for service in fleet_file.service_classes])
-    work, room_work, known = _work(view, plan, fleet_file, now, steps, foresight, (losses, price, full / capacity))
+    work, room_work, seen_work, known = _work(
+        view, plan, fleet_file, now, steps, foresight, (losses, price, full / capacity)
+    )
     power_now = _power_now(view)
     curves, work = _where_load_is_unknown(curves, work, known, np.where(np.isnan(power_now), full, power_now))
     targets = targets_of(view, plan, fleet_file, now, spans)
@@ -146,6 +147,7 @@ def problem_of(
         price_usd_per_mwh=spanned(price, spans),
         work=work,
         room_work=room_work,
+        seen_work=seen_work,
         curves=curves,
         capacity=capacity,
         import_limit_watts=np.array([site.import_limit_watts for site in fleet.sites]),
@@ -171,7 +173,7 @@ def problem_of(
         link_limits=link_limits_of(fleet),
         moving=moving_of(fleet, fleet_file, plan, now),
         headroom_ratio=limits.site_headroom_ratio,
-        move_usd_per_mwh=limits.shift_spread_usd_per_mwh if foresight is None else _FORESEEN_SPREAD_USD_PER_MWH,
+        move_usd_per_mwh=limits.shift_cost_usd_per_mwh,
     )
 
 
@@ -189,8 +191,8 @@ def _work(
     steps: int,
     foresight: Foresight | None,
     costs: tuple[Floats, Floats, Floats],
-) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-    """Work (S, C, steps), the site's whole work at the quantile that room is made for (S, steps), and where known."""
+) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
+    """Work (S, C, steps), the whole at the quantile that room is made for (S, steps) and as seen (S,), where known."""
     sites, step_seconds = view.fleet.sites, view.fleet.limits.step_seconds
     if foresight is not None:
         work = np.array(
@@ -202,7 +204,7 @@ def _work(
                 for site in sites
             ]
         )
-        return work, work.sum(axis=1), np.ones(len(sites), dtype=bool)
+        return work, work.sum(axis=1), work[:, :, 0].sum(axis=1), np.ones(len(sites), dtype=bool)
     ahead = load_ahead(view, plan.shifts, fleet_file, now, step_seconds, steps)
     losses, price, joules_per_token = costs
     level = _room_level(ahead.work, losses, price, joules_per_token)
@@ -211,7 +213,7 @@ def _work(
     each = np.arange(len(sites))
     part = (place - lower)[:, None]
     ratio = (1 - part) * ahead.spread[each, :, lower] + part * ahead.spread[each, :, lower + 1]
-    return ahead.work, ahead.work.sum(axis=1) * np.maximum(1.0, ratio), ahead.known
+    return ahead.work, ahead.work.sum(axis=1) * np.maximum(1.0, ratio), ahead.seen, ahead.known
 
 
 def _room_level(work: Floats, losses: Floats, price: Floats, joules_per_token: Floats) -> Floats:

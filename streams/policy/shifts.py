@@ -13,8 +13,7 @@ from forecasting.power import SitePower
 from schemas.command import Release, Shift, Throttle
 from schemas.fleet import FleetFile, Limits, Site
 from schemas.plan import ShiftControl
-from schemas.site import LoadState
-from streams.capacity import work_per_second
+from streams.capacity import class_work_per_second, work_per_second
 from streams.policy.names import shortened
 from streams.policy.view import FleetView
 
@@ -143,15 +142,16 @@ def proposed(
     now: datetime,
     caused_by: list[str],
     why: str,
+    others: Iterable[ShiftControl] = (),
 ) -> ShiftControl:
-    """A new shift, for an hour unless it is prolonged."""
+    """A new shift, for an hour unless it is prolonged; beside the `others`."""
     return ShiftControl(
         control_id=shortened(f"shift/{now:%Y%m%dT%H%M%SZ}/{donor.id}/{acceptor.id}/{service_class}", _LONGEST_NAME),
         from_site_id=donor.id,
         to_site_id=acceptor.id,
         service_class=service_class,
         share_ratio=share_ratio,
-        reserved_power_watts=reserved_watts(view, fleet_file, donor, acceptor, service_class, share_ratio),
+        reserved_power_watts=reserved_watts(view, fleet_file, donor, acceptor, service_class, share_ratio, others),
         ramp_seconds=view.fleet.limits.shift_ramp_seconds,
         phase="proposed",
         phase_since=now,
@@ -170,24 +170,24 @@ def prolonged(control: ShiftControl, now: datetime) -> ShiftControl:
 
 
 def reserved_watts(
-    view: FleetView, fleet_file: FleetFile, donor: Site, acceptor: Site, service_class: str, share_ratio: float
+    view: FleetView,
+    fleet_file: FleetFile,
+    donor: Site,
+    acceptor: Site,
+    service_class: str,
+    share_ratio: float,
+    others: Iterable[ShiftControl] = (),
 ) -> float:
-    """The power at the acceptor's meter that the moved traffic adds to what it draws: along its measured curve."""
+    """The power at the acceptor's meter that the moved traffic adds: along its measured curve, after the `others`'."""
     there = view.sites[acceptor.id].load
     own = 0.0 if there is None else work_per_second(there, acceptor, fleet_file)
-    work = share_ratio * class_work_per_second(view, fleet_file, donor, service_class)
+    for each in others:
+        if each.to_site_id == acceptor.id and each.phase in {"proposed", "reserved"}:  # not arrived yet
+            sender = view.site(each.from_site_id)
+            own += each.share_ratio * class_work_per_second(
+                view.sites[sender.id].load, sender, fleet_file, each.service_class
+            )
+    work = share_ratio * class_work_per_second(view.sites[donor.id].load, donor, fleet_file, service_class)
     curve = SitePower.of(acceptor, fleet_file.gpu_models)
     before, after = curve.watts(np.array([own, own + work]), np.zeros(2))
     return float(after - before)
-
-
-def class_work_per_second(view: FleetView, fleet_file: FleetFile, site: Site, service_class: str) -> float:
-    """The class's traffic that arrives at the site, as generated tokens/s, prompts at their cost; 0 if unknown."""
-    load = view.sites[site.id].load
-    return 0.0 if load is None else work_per_second(load, site, fleet_file) * _class_share(load, service_class)
-
-
-def _class_share(load: LoadState, service_class: str) -> float:
-    total = sum(each.tokens_arrived_per_second for each in load.classes)
-    of_class = sum(each.tokens_arrived_per_second for each in load.classes if each.service_class == service_class)
-    return of_class / total if total else 0.0

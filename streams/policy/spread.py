@@ -4,8 +4,8 @@ from datetime import datetime
 
 from schemas.fleet import FleetFile, ServiceClass, Site
 from schemas.plan import Rejected, ShiftControl
-from streams.capacity import tokens_per_second, work_per_second
-from streams.policy.shifts import GIVING, class_work_per_second, continued, ended, proposed
+from streams.capacity import class_work_per_second, tokens_per_second, work_per_second
+from streams.policy.shifts import GIVING, continued, ended, proposed
 from streams.policy.view import FleetView
 
 
@@ -98,7 +98,7 @@ def _room(view: FleetView, fleet_file: FleetFile, donor: Site, acceptor: Site, s
     free = view.fleet.limits.site_headroom_ratio * capacity - work_per_second(acceptor_load, acceptor, fleet_file)
     way = view.fleet.link(donor.id, acceptor.id).tokens_per_second_limit
     free = free if way is None else min(free, way)
-    class_work = class_work_per_second(view, fleet_file, donor, service.id)
+    class_work = class_work_per_second(view.sites[donor.id].load, donor, fleet_file, service.id)
     if free <= 0 or class_work <= 0:
         return 0.0
     return min(view.fleet.limits.shift_share_ratio, free / class_work)

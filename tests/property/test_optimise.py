@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.plan import FleetPlan
+from streams.policy.consolidate import Pair, consolidated
+from streams.policy.levels import Levels, levels_of, saved_by_throttles
 from streams.policy.optimise import Solution, optimise
 from streams.policy.problem import Problem, problem_of
 from streams.policy.view import FleetView
@@ -36,7 +38,7 @@ _limits = st.fixed_dictionaries(
         "power_limit_watts": st.sampled_from([None, 130_000.0, 60_000.0]),
         "ramp_down_watts_per_second": st.sampled_from([None, 100.0, 20.0]),
         "ramp_up_watts_per_second": st.sampled_from([None, 60.0, 10.0]),
-        "shift_spread_usd_per_mwh": st.sampled_from([0.0, 15.0]),
+        "shift_cost_usd_per_mwh": st.sampled_from([0.0, 15.0]),
     }
 )
 _events = st.lists(
@@ -181,3 +183,50 @@ def test_optimise_never_draws_more_for_a_higher_price(
     before = solved(problem).power_watts[site, step]
     after = solved(replace(problem, price_usd_per_mwh=raised)).power_watts[site, step]
     assert after <= before + 1.0
+
+
+@settings(max_examples=40, deadline=None)
+@given(_loads, _prices, st.lists(st.floats(0, 1), min_size=18, max_size=18))
+def test_consolidated_costs_no_more_than_what_it_begins_with_and_fits(
+    loads: list[float], prices: list[float], shares: list[float]
+) -> None:
+    problem = asked(loads, prices, {"horizon_seconds": 300.0, "shift_cost_usd_per_mwh": 3.0})
+    levels = levels_of(problem)
+    begun = begun_work(problem, levels, shares)
+    found = consolidated(problem, levels, begun)
+    assert cost_of(problem, found) <= cost_of(problem, begun) + 1e-6 * abs(cost_of(problem, begun)) + 1e-9
+    arriving, pairs = problem.work[:, :, 0], problem.pairs
+    given, taken = np.zeros_like(arriving), np.zeros(len(arriving))
+    for (donor, acceptor, service), work in found.items():
+        assert pairs[service, donor, acceptor]
+        given[donor, service] += work
+        taken[acceptor] += work
+    assert (given <= arriving + 1e-6).all()
+    assert (taken <= levels.room[:, 0] + 1e-6).all()
+
+
+def begun_work(problem: Problem, levels: Levels, shares: Sequence[float]) -> dict[Pair, float]:
+    """Some work by pair, within what may be moved and taken."""
+    work: dict[Pair, float] = {}
+    rest, room = problem.work[:, :, 0].copy(), levels.room[:, 0].copy()
+    for (service, donor, acceptor), share in zip(np.argwhere(problem.pairs).tolist(), shares, strict=False):
+        moved = min(share * rest[donor, service], room[acceptor])
+        rest[donor, service] -= moved
+        room[acceptor] -= moved
+        if moved > 0:
+            work[donor, acceptor, service] = moved
+    return work
+
+
+def cost_of(problem: Problem, work: dict[Pair, float]) -> float:
+    """Energy less what throttles save, and moving: USD/MWh x W."""
+    load = problem.work[:, :, 0].sum(axis=1)
+    slope = levels_of(problem).slope[:, 0]
+    moving = 0.0
+    for (donor, acceptor, _), moved in work.items():
+        load[donor] -= moved
+        load[acceptor] += moved
+        moving += problem.move_usd_per_mwh * moved * (slope[donor] + slope[acceptor]) / 2
+    watts = np.minimum(problem.curves.uncapped_watts(load[:, None])[:, 0], problem.import_limit_watts)
+    throttled = saved_by_throttles(problem, watts[:, None]).sum()
+    return float((problem.price_usd_per_mwh[:, 0] * watts).sum() - throttled + moving)

@@ -204,6 +204,13 @@ def test_shift_acceptor_reserves_only_what_there_is_room_for() -> None:
     assert answer_to(held, shift((1, 2), role="reserve", control_id="s2")).status == "rejected"
 
 
+def test_shift_acceptor_sees_on_its_meter_what_has_arrived() -> None:
+    held = after(shift(role="reserve", reserved_power_watts=8_000.0, ramp_seconds=60.0))
+    more = shift((1, 2), role="reserve", control_id="s2", reserved_power_watts=8_000.0)
+    assert answer_to(held, more, seconds=179).status == "rejected"
+    assert answer_to(held, more, seconds=180).status == "accepted"
+
+
 def test_shift_acceptor_without_a_meter_knows_of_no_room() -> None:
     refused = answer_to(START, shift(role="reserve"), Surroundings(ALPHA))
     assert (refused.status, refused.detail) == ("rejected", "no room known of: the meter is silent")

@@ -23,6 +23,7 @@ from tests.policy_cases import (
     at,
     empty_plan,
     event,
+    load,
     power,
     price,
 )
@@ -357,6 +358,13 @@ def test_guard_proposes_no_shift_to_a_site_without_room(watts: float) -> None:
     assert guarded(shifts=(shift_control(reserved_power_watts=12_000.0),)).shifts
     held = throttle_control(site="beta", target_power_watts=41_000.0)
     assert guarded(held, shifts=(shift_control(reserved_power_watts=1_001.0),)).shifts == []
+
+
+@pytest.mark.parametrize(("tokens_per_second", "moves"), [(8_900, True), (9_100, False)])
+def test_guard_proposes_no_shift_to_a_site_without_capacity(tokens_per_second: float, moves: bool) -> None:
+    view = a_seeing_view()
+    view.observe(load("beta", 0, tokens_per_second))
+    assert bool(guarded(shifts=(shift_control(),), view=view).shifts) is moves
 
 
 def test_guard_moves_a_class_only_where_it_is_served_in_time() -> None:

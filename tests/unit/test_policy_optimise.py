@@ -45,6 +45,7 @@ def with_limits(file: FleetFile = FLEET_FILE, **limits: object) -> FleetFile:
 
 
 SHORT = with_limits(horizon_seconds=1800.0)
+DEAR = with_limits(horizon_seconds=1800.0, shift_cost_usd_per_mwh=15.0)
 
 
 def linked(link: Link) -> FleetFile:
@@ -93,7 +94,7 @@ def shifting(*shifts: ShiftControl) -> FleetPlan:
 
 
 def test_optimise_moves_all_that_may_move_to_the_cheapest_site_with_room() -> None:
-    solution = solved(a_problem((5000, 5000, 5000), (80, 20, 30)))
+    solution = solved(a_problem((5000, 5000, 5000), (80, 20, 30), DEAR))
     assert solution.moves == (Move("alpha", "beta", "chat", 1.0), Move("alpha", "beta", "batch", 1.0))
     expected = [uncapped_watts(1500), uncapped_watts(8500), uncapped_watts(5000)]
     assert solution.power_watts[:, 0] == pytest.approx(expected)
@@ -113,16 +114,30 @@ def test_optimise_fills_an_acceptor_to_the_headroom_and_gives_the_next_one_the_r
 @pytest.mark.parametrize(("usd", "moves"), [(34, False), (36, True)])
 def test_optimise_moves_nothing_below_the_spread_that_a_move_is_worth(usd: float, moves: bool) -> None:
     # Alike sites: a token saves at the donor as much power as it takes at the acceptor.
-    assert bool(solved(a_problem((5000, 5000, 5000), (usd, 20, 30))).moves) is moves
+    assert bool(solved(a_problem((5000, 5000, 5000), (usd, 20, 30), DEAR)).moves) is moves
+
+
+def test_optimise_empties_a_site_though_half_of_it_would_save_nothing() -> None:
+    # At one price 1,500 tokens/s draw 37.5 kW at alpha, and 2.8 kW more at beta: a line through it all sees less.
+    solution = solved(a_problem((1500, 5000, 9000), (40, 40, 40)))
+    assert sum(moved(solution, "alpha", "beta").values()) == pytest.approx(2.0)
+    assert solution.power_watts[0, 0] == pytest.approx(uncapped_watts(450))
+
+
+def test_optimise_takes_back_what_no_longer_fits() -> None:
+    under_way = shift_control("active", since=-600, share_ratio=1.0, starts_at=at(-700))
+    problem = a_problem((3000, 12_000, 5000), (80, 20, 75), plan=shifting(under_way))
+    taken = sum(share * 2000 for share in moved(solved(problem), "alpha", "beta").values())
+    assert problem.work.sum(axis=1)[1, 0] + taken < 10_000
 
 
 def test_optimise_keeps_a_move_under_way_at_a_spread_that_is_worth_no_new_one() -> None:
     under_way = shift_control("active", since=-600, share_ratio=0.2, starts_at=at(-700))
     loads = (4600.0, 5400.0, 5000.0)  # as they are after a fifth of 2,000 tokens/s has moved
-    assert solved(a_problem(loads, (26, 20, 20))).moves == ()
-    kept = solved(a_problem(loads, (26, 20, 20), plan=shifting(under_way)))
+    assert solved(a_problem(loads, (26, 20, 20), DEAR)).moves == ()
+    kept = solved(a_problem(loads, (26, 20, 20), DEAR, plan=shifting(under_way)))
     assert moved(kept, "alpha", "beta") == {"batch": 0.2}
-    assert solved(a_problem(loads, (22, 20, 20), plan=shifting(under_way))).moves == ()
+    assert solved(a_problem(loads, (22, 20, 20), DEAR, plan=shifting(under_way))).moves == ()
 
 
 def test_optimise_sees_through_its_own_moves() -> None:
@@ -164,13 +179,13 @@ def test_optimise_fills_a_site_that_is_paid_to_draw_power() -> None:
 
 
 def test_optimise_moves_nothing_for_a_site_not_heard_of() -> None:
-    problem = a_problem((5000, 5000, 5000), (80, 20, 30))
-    silent = FleetView(SHORT.fleets[0])
+    problem = a_problem((5000, 5000, 5000), (80, 20, 30), DEAR)
+    silent = FleetView(DEAR.fleets[0])
     for site, usd in (("alpha", 80), ("beta", 20), ("gamma", 30)):
         silent.observe(load(site, -400 if site == "alpha" else 0, 5000))
         silent.observe(power(site, -400 if site == "alpha" else 0, uncapped_watts(5000)))
         silent.observe(price(site, usd, 0, 3600))
-    without = problem_of(silent, empty_plan(), SHORT, NOON)
+    without = problem_of(silent, empty_plan(), DEAR, NOON)
     assert without is not None
     assert solved(problem).moves
     assert solved(without).moves == ()
@@ -190,7 +205,7 @@ def test_optimise_makes_room_for_the_ninth_tenth_of_an_acceptors_load() -> None:
     assert problem.room_work[beta, 0] == pytest.approx(7000)
     assert forecast.room_work[beta, 0] == pytest.approx(8500)
     taken = solved(forecast).served[beta].sum(axis=0)[0] - 7000
-    assert taken == pytest.approx(500, abs=40)
+    assert taken == pytest.approx(10_000 - 8500, abs=40)  # the median leaves the headroom, which has room for more
 
 
 def a_forecast(site: str, quantiles: list[float]) -> SiteForecast:
@@ -221,7 +236,7 @@ def two_rungs(**limits: object) -> FleetFile:
         file,
         horizon_seconds=1800.0,
         strike_price_usd_per_mwh=None,
-        **{"economic_depth_ratio": 1.0, "shift_spread_usd_per_mwh": 1000.0, **limits},
+        **{"economic_depth_ratio": 1.0, "shift_cost_usd_per_mwh": 1000.0, **limits},
     )
 
 
