@@ -49,7 +49,12 @@ def load_ahead(
     step_seconds: float,
     steps: int,
 ) -> LoadOutlook:
-    """By the forecasts, and where there is none by persistence of the newest load."""
+    """By the forecasts, and where there is none, or shifts have lately stepped it, by persistence of the newest load.
+
+    A forecaster that saw traffic come and go takes the steps for the site's own, and what it says, put back, is far
+    off; the newest windows put back are near to exact.
+    """
+    stepped = {site_id for shift in shifts for site_id in (shift.from_site_id, shift.to_site_id)}
     sites, classes = view.fleet.sites, [service.id for service in fleet_file.service_classes]
     work = np.zeros((len(sites), len(classes), steps))
     spread = np.ones((len(sites), steps, len(QUANTILE_LEVELS)))
@@ -57,7 +62,9 @@ def load_ahead(
     said_at = []
     for place, site in enumerate(sites):
         seen, cost = view.sites[site.id], SitePower.of(site, fleet_file.gpu_models).prompt_token_cost_ratio
-        forecast = seen.forecast if seen.forecast is not None and _serves(seen.forecast, now) else None
+        forecast = seen.forecast
+        if forecast is not None and (not _serves(forecast, now) or (site.id in stepped and seen.load is not None)):
+            forecast = None
         known[place] = forecast is not None or seen.load is not None
         said_at.append(now if forecast is None else forecast.issued_at)
         if forecast is None:
