@@ -7,8 +7,9 @@ It is solved twice. Once for the moves, by lines in the place of the sites' curv
 all, three and six of the demo's sites, moves alone and free, 40 random cases each: loaded to 40-100 %, the moves save
 97-98 % of what can be saved where prices differ by 30 USD/MWh (standard deviation), 93 % at 5, and 82-92 % where they
 do not differ and it is 2 % of the cost; loaded to 10-60 %, 98, 94-97 and 94-98 %. Once more about the solution adds 0
-to 2 points, and is not done. Then, with the moves as they can be carried out, for the throttles alone, with every power
-exact: no target is missed or overshot by a line's error.
+to 2 points, and is not done: `consolidate` improves the first span's by the exact curves instead. Then, with the moves
+as they can be carried out, for the throttles alone, with every power exact: no target is missed or overshot by a line's
+error.
 """
 
 from dataclasses import dataclass, replace
