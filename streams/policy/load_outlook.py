@@ -66,7 +66,7 @@ def load_ahead(
         if forecast is not None and (not _serves(forecast, now) or (site.id in stepped and seen.load is not None)):
             forecast = None
         known[place] = forecast is not None or seen.load is not None
-        said_at.append(now if forecast is None else forecast.issued_at)
+        said_at.append(_middle(seen, now) if forecast is None else forecast.issued_at)
         if forecast is None:
             work[place] = _persisting(seen, classes, cost, fleet_file)[:, None]
             continue
@@ -85,6 +85,12 @@ def load_ahead(
                 work[place, number] = service.traffic_ratio * whole[:, _MEDIAN]
     work = _put_back(work, shifts, view, fleet_file, said_at)
     return LoadOutlook(work, spread, known, _seen(work[:, :, 0], shifts, view, fleet_file, now))
+
+
+def _middle(seen: SiteView, now: datetime) -> datetime:
+    """The middle of the newest window: when a share that ramps was as large as its mean over the window."""
+    load = seen.load
+    return now if load is None else load.window_start + (load.window_end - load.window_start) / 2
 
 
 def _serves(forecast: SiteForecast, now: datetime) -> bool:
@@ -168,9 +174,9 @@ def _seen(
     for shift in shifts:
         if {shift.from_site_id, shift.to_site_id} <= places.keys() and shift.service_class in classes:
             donor, acceptor = places[shift.from_site_id], places[shift.to_site_id]
-            moved = moving_share(shift, now) * work[donor, classes[shift.service_class]]
-            seen[donor] += moved
-            seen[acceptor] -= moved
+            own = work[donor, classes[shift.service_class]]
+            seen[donor] += own * moving_share(shift, _middle(view.sites[shift.from_site_id], now))
+            seen[acceptor] -= own * moving_share(shift, _middle(view.sites[shift.to_site_id], now))
     return seen
 
 
