@@ -43,7 +43,7 @@ def _bearable(control: ThrottleControl, case: Case) -> ThrottleControl:
 
 def _not_blindly(control: ThrottleControl, case: Case) -> ThrottleControl | None:
     """Rule 9: at a site whose power is not known nothing new begins, and nothing goes deeper."""
-    if not case.is_stale(control.site_id):
+    if not case.is_stale(control.site_id) or control.ends_at <= case.now:  # one that is over is memory, no more
         return control
     before = [each for each in case.before.throttles if each.control_id == control.control_id]
     if not before or before[0].ends_at <= case.now:

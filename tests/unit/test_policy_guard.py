@@ -360,6 +360,14 @@ def test_guard_proposes_no_shift_to_a_site_without_room(watts: float) -> None:
     assert guarded(held, shifts=(shift_control(reserved_power_watts=1_001.0),)).shifts == []
 
 
+def test_guard_remembers_a_price_throttle_that_is_over_though_its_site_fell_silent() -> None:
+    over = throttle_control(reason="economics", start=-500, end=200)
+    silent = a_seeing_view()  # nothing was heard since
+    plan = guarded(now=300, before=a_plan(over), view=silent)
+    assert plan.throttles == [over]
+    assert not any("no recent power" in each.why for each in plan.rejected)
+
+
 @pytest.mark.parametrize(("tokens_per_second", "moves"), [(8_900, True), (9_100, False)])
 def test_guard_proposes_no_shift_to_a_site_without_capacity(tokens_per_second: float, moves: bool) -> None:
     view = a_seeing_view()
