@@ -105,7 +105,10 @@ def consolidated(problem: Problem, levels: Levels, work: dict[Pair, float]) -> d
     programmed = np.zeros(problem.pairs.shape)
     for (donor, acceptor, service), each in work.items():
         programmed[service, donor, acceptor] = each
-    found = [_improved(ways, start) for start in (programmed, ways.kept, np.zeros_like(programmed))]
+    starts = [programmed, np.zeros_like(programmed)]
+    if ways.kept.any():
+        starts.append(ways.kept)
+    found = [_improved(ways, start) for start in starts]
     best = min(found, key=ways.cost)
     return {
         (donor, acceptor, service): float(best[service, donor, acceptor])
