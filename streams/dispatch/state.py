@@ -88,6 +88,7 @@ class ControllerState(BaseModel):
     owed: tuple[CommandAck, ...] = ()  # decided, and perhaps not said yet
     limit_watts: float | None = None
     ramp_up_watts_per_second: float | None = None
+    asked_watts: float | None = None  # by the throttle that ruled at the last tick; None: none did
     trim: Trim = Trim()
     knob: KnobState = KnobState()
     shares: tuple[MovedShare, ...] = ()

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from schemas.command import CommandAck
-from streams.dispatch.controller import elapse, strongest_throttle
+from streams.dispatch.controller import asked_watts, elapse, strongest_throttle
 from streams.dispatch.knob import turned
 from streams.dispatch.limit import ramp, trimmed
 from streams.dispatch.meter import believed
@@ -44,10 +44,13 @@ def tick(state: ControllerState, around: Surroundings, full_power_watts: float, 
         seconds = max(0.0, (now - state.moved_at).total_seconds()) if state.moved_at else 0.0
         ruling = strongest_throttle(state, now)
         state = trimmed(state, ruling, around, seconds, now)
-        state = ramp(state, ruling, around, full_power_watts, seconds)
+        asked = None if ruling is None else asked_watts(ruling)
+        # What held it lower ended at some time since the last tick, perhaps just now: a rise begins with this tick.
+        rises = state.asked_watts is not None and (asked is None or asked > state.asked_watts)
+        state = ramp(state, ruling, around, full_power_watts, 0.0 if rises else seconds)
         state = turned(state, ruling, around, full_power_watts, seconds, now)
         state = moved(state, seconds, now)
-        state = state.model_copy(update={"moved_at": now})
+        state = state.model_copy(update={"moved_at": now, "asked_watts": asked})
     state, changes = progress(state, around, now)
     return Ticked(
         state,

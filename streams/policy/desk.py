@@ -79,16 +79,15 @@ class Desk:
         command = self.dispatch.answered(ack)
         if command is None:
             return False
-        shifts = [
-            answered(shift, command, ack.status, now) if shift.control_id == ack.control_id else shift
-            for shift in self.plan.shifts
-        ]
-        before, self.plan = self.plan.shifts, self.plan.model_copy(update={"shifts": shifts})
+        shifts = list(self.plan.shifts)
+        place = next((place for place, each in enumerate(shifts) if each.control_id == ack.control_id), None)
+        if place is None:
+            return False
+        was, is_now = shifts[place], answered(shifts[place], command, ack.status, now)
+        shifts[place] = is_now
+        self.plan = self.plan.model_copy(update={"shifts": shifts})
         # A reservation that is confirmed once more is noted, and calls for nothing.
-        return any(
-            was.model_copy(update={"reserved_until": is_now.reserved_until}) != is_now
-            for was, is_now in zip(before, shifts, strict=True)
-        )
+        return was.model_copy(update={"reserved_until": is_now.reserved_until}) != is_now
 
     def is_outnumbered(self) -> bool:
         """True if a site has seen an epoch above this planner's."""

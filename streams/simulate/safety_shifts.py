@@ -22,6 +22,8 @@ class _Saga:
     reserved_until: datetime | None = None  # lease of the reservation that the acceptor has taken on
     drained_until: datetime | None = None  # lease of the newest drain that the donor was told
     home_at: datetime | None = None  # when the donor, told to let go, has brought its traffic home
+    donor_id: str | None = None
+    ramp_seconds: float = 0.0  # the longest that the donor was told
 
     def is_out(self, moment: datetime) -> bool:
         """True while traffic may be on its way to the acceptor."""
@@ -70,6 +72,7 @@ class Shifts:
             until = min(command.lease_expires_at, command.ends_at)
             saga.drained_until = max(saga.drained_until or until, until)
             saga.home_at = None
+            saga.donor_id, saga.ramp_seconds = command.site_id, max(saga.ramp_seconds, command.ramp_seconds)
 
     def judge_ack(self, ledger: Ledger, at: datetime, ack: CommandAck) -> Iterator[Finding]:
         """An answer about a shift, after it was noted."""
@@ -89,15 +92,8 @@ class Shifts:
         elif isinstance(command, Shift) and ack.status == "expired":
             saga.reserved_until = None
         elif isinstance(command, Release) and ack.status in TAKEN:
-            saga.home_at = ack.observed_at + timedelta(seconds=self._ramp_seconds(ledger, command))
-
-    def _ramp_seconds(self, ledger: Ledger, release: Release) -> float:
-        told = [
-            each.ramp_seconds
-            for each in ledger.sites[release.site_id].commands.values()
-            if isinstance(each, Shift) and each.control_id == release.releases_control_id and each.role == "drain"
-        ]
-        return max(told, default=0.0)
+            ramp_seconds = saga.ramp_seconds if command.site_id == saga.donor_id else 0.0
+            saga.home_at = ack.observed_at + timedelta(seconds=ramp_seconds)
 
     def judge_plan(self, at: datetime, plan: FleetPlan) -> Iterator[Finding]:
         """The shares of a plan, and what it says is over."""

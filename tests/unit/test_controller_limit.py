@@ -36,7 +36,7 @@ def test_limit_goes_down_from_what_is_drawn_and_up_again_at_its_own_speed() -> N
         state = ticked.state
         limits.append(ticked.limit_watts)
     assert limits[:4] == [40_000, 32_500, AIM, AIM]
-    assert limits[9:13] == [AIM, AIM + 1500, AIM + 3000, AIM + 4500]
+    assert limits[9:13] == [AIM, AIM, AIM + 1500, AIM + 3000]
     assert limits[-1] is None
     assert state.ramp_up_watts_per_second is None
 
@@ -177,12 +177,26 @@ def test_limit_rises_at_the_ramp_when_it_is_over_though_the_meter_shows_more_tha
     assert max(falls) <= RAMP_DOWN * 1.09  # how much more than said the meter moves is not known before the first
 
 
+@pytest.mark.parametrize("let_go", ["released", "over", "raised"])
+def test_limit_begins_to_rise_with_the_tick_that_finds_it_let_go(let_go: str) -> None:
+    # A minute between two ticks, and the end in its last second: no rise for the 59 s in which it was held.
+    state = tick(after(throttle(end=119 if let_go == "over" else 3600)), Surroundings(ALPHA, 40_000.0), FULL, at(0)).state
+    state = tick(state, SILENT, FULL, at(60)).state
+    if let_go == "released":
+        state, _ = accept(state, release(issued=119), SILENT, at(119))
+    if let_go == "raised":
+        state, _ = accept(state, throttle((1, 3), issued=119, target_power_watts=38_000.0), SILENT, at(119))
+    held = tick(state, SILENT, FULL, at(120))
+    assert held.limit_watts == AIM
+    assert tick(held.state, SILENT, FULL, at(130)).limit_watts == pytest.approx(AIM + 10 * RAMP_UP, rel=0.01)
+
+
 def test_trim_is_forgotten_slowly_and_does_not_outlast_a_release_at_once() -> None:
     state = after(throttle()).model_copy(update={"trim": Trim(excess_ratio=0.04), "limit_watts": 29_000.0})
     state = tick(state, SILENT, FULL, at(0)).state
     state, _ = accept(state, release(issued=0), SILENT, at(0))
     before = state.limit_watts
-    ticked = tick(state, SILENT, FULL, at(1))
+    ticked = tick(tick(state, SILENT, FULL, at(1)).state, SILENT, FULL, at(2))
     assert before is not None
     assert ticked.limit_watts is not None
     assert 0 < ticked.limit_watts - before <= RAMP_UP
