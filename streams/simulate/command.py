@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -200,7 +200,8 @@ def _result(
     case: _Case, policy: PolicyOption, seed: int, compare: bool, progress: Callable[[str], Tell], log: Path | None
 ) -> tuple[dict[str, Any], "Outcome"]:
     """The KPIs of one seed, and its run."""
-    from streams.simulate.kpis import kpis  # noqa: PLC0415 - seconds of imports
+    from streams.simulate.beside import beside  # noqa: PLC0415 - seconds of imports
+    from streams.simulate.kpis import kpis  # noqa: PLC0415
     from streams.simulate.loop import World  # noqa: PLC0415
     from streams.simulate.loop import simulate as run  # noqa: PLC0415
 
@@ -212,13 +213,17 @@ def _result(
         world = World.of(case.scenario, case.fleet_file, case.sources, seed, of_history)
     except ValueError as error:
         raise ConfigurationError(f"scenario {case.scenario.name}: {error}") from error
-    with _log_file(log, world, policy) as note:
-        outcome = run(world, policy, tell(policy), note)
-    compared: dict[str, Outcome] = {policy: outcome}
-    for other in ("price-blind", "oracle") if compare and case.scenario.prices else ():
-        if other not in compared:
-            # What is compared is what the sites did; the log of a month takes a gigabyte.
-            compared[other] = replace(run(world, other, tell(other)), log=[])
+    wanted: tuple[PolicyOption, ...] = ("price-blind", "oracle") if compare and case.scenario.prices else ()
+    tells = {each: tell(each) for each in (policy, *wanted)}
+    of_policy = tells.pop(policy)
+    with beside(world, tells) as others, _log_file(log, world, policy) as note:
+
+        def tell_all(part: float) -> None:
+            of_policy(part)
+            others.tell()
+
+        outcome = run(world, policy, tell_all, note)
+        compared = {policy: outcome, **others.outcomes()}
     return kpis(outcome, case.fleet_file, compared.get("price-blind"), compared.get("oracle")), outcome
 
 
