@@ -49,10 +49,13 @@ def accept(
     status, detail = ("accepted", "")
     if isinstance(command, Throttle) and around.least_watts > command.target_power_watts:
         status, detail = "partial", f"the least power is {around.least_watts:.0f} W"
-    if not _is_held(state, command, around):  # another copy does not begin the lease anew
-        held = as_held(command, around)
-        state = state.with_control(ControlInForce(command=held, received_uptime_seconds=around.uptime_seconds))
-    return state, answer(state, command, status, around, now, detail)
+    said = answer(state, command, status, around, now, detail)
+    if (known := _held_already(state, command, around)) is not None:
+        # Another copy does not begin the lease anew. Its answer is that of the first: no higher pair was seen then.
+        return state, known.answered or said
+    held = as_held(command, around)
+    uptime = around.uptime_seconds
+    return state.with_control(ControlInForce(command=held, answered=said, received_uptime_seconds=uptime)), said
 
 
 def as_held(command: Throttle | Shift, around: Surroundings) -> Throttle | Shift:
@@ -85,7 +88,7 @@ def _refusal(state: ControllerState, command: Command, around: Surroundings, now
 
 def _overtaken(state: ControllerState, command: Command, around: Surroundings) -> str | None:
     """Why the command's pair does not count."""
-    if command.order < state.highest and not _is_held(state, command, around):
+    if command.order < state.highest and _held_already(state, command, around) is None:
         return "a higher pair has been seen"
     if state.newest is None or not command.order == state.highest == state.newest.order:
         return None
@@ -107,10 +110,12 @@ def _out_of_place(state: ControllerState, command: Command, around: Surroundings
     return None
 
 
-def _is_held(state: ControllerState, command: Command, around: Surroundings) -> bool:
-    """True for another copy of a command that the site holds: no stale one, taking it twice changes nothing."""
+def _held_already(state: ControllerState, command: Command, around: Surroundings) -> ControlInForce | None:
+    """What the site holds, if the command is another copy of it: no stale one, taking it twice changes nothing."""
     held = state.control(command.control_id)
-    return held is not None and not isinstance(command, Release) and held.command == as_held(command, around)
+    if held is None or isinstance(command, Release) or held.command != as_held(command, around):
+        return None
+    return held
 
 
 def _let_go(state: ControllerState, command: Release, now: datetime) -> ControllerState:

@@ -15,6 +15,7 @@ _MOST_OF_IMPORT_LIMIT = 2.0
 class ControlInForce(BaseModel):
     """A command that the site has taken on, when that was, and whether its lease has lapsed since.
 
+    `answered` is what was said then; None where the command was recalled, and nothing was said.
     `received_uptime_seconds` is the reading of the controller's monotonic clock (`Surroundings.uptime_seconds`): a
     lease runs on it, so that nobody can lengthen one by setting a clock. None where the wall clock alone decides.
     """
@@ -23,6 +24,7 @@ class ControlInForce(BaseModel):
 
     command: Throttle | Shift
     lapsed: bool = False
+    answered: CommandAck | None = None
     received_uptime_seconds: float | None = None
 
 

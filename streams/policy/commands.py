@@ -4,6 +4,7 @@ A plan says what should hold. An order that is new or changed is sent, one whose
 vanished before its end is released, one that nobody answered is sent again under a higher sequence.
 """
 
+import math
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -30,6 +31,7 @@ class Sent:
     command: AnyCommand
     attempts: int = 1
     answered: bool = False
+    before_watts: float = 0.0  # of a throttle: what the site may hold to as long as this one is not answered
 
 
 @dataclass(slots=True)
@@ -38,6 +40,7 @@ class Dispatch:
 
     sent: dict[OrderKey, Sent] = field(default_factory=dict)
     restores: dict[str, datetime] = field(default_factory=dict)  # by site: when its last release lets it rise
+    awaited: set[OrderKey] = field(default_factory=set)  # throttles that fall; others rise when these are answered
 
     def answered(self, ack: CommandAck) -> AnyCommand | None:
         """Takes an answer; gives the newest command of its order if the answer says what became of that one.
@@ -50,6 +53,7 @@ class Dispatch:
         if ack.status not in VERDICTS | {"expired"}:
             return sent.command if isinstance(sent.command, Shift) else None  # how far its share has come
         sent.answered = True
+        self.awaited.discard((ack.control_id, ack.site_id))
         # A site that refuses to let go (it is locked out, say) still holds: it is told again at every renewal.
         if isinstance(sent.command, Release) and ack.status != "rejected":
             del self.sent[ack.control_id, ack.site_id]
@@ -72,7 +76,7 @@ def next_commands(plan: FleetPlan, dispatch: Dispatch, limits: Limits, now: date
 
     What starts first comes first, releases last: a site that changes from one control to another is never free between.
     """
-    orders = _orders(plan, limits, now)
+    orders = _one_falls_before_another_rises(_orders(plan, limits, now), dispatch, limits)
     commands: list[AnyCommand] = []
     for key in sorted(orders, key=lambda each: (orders[each].starts_at, each)):
         wanted, sent = orders[key], dispatch.sent.get(key)
@@ -84,13 +88,56 @@ def next_commands(plan: FleetPlan, dispatch: Dispatch, limits: Limits, now: date
         else:
             continue
         commands.append(_numbered(command, plan, len(commands)))
-        dispatch.sent[key] = Sent(commands[-1], attempts)
+        dispatch.sent[key] = Sent(commands[-1], attempts, before_watts=_may_hold_watts(sent))
     for key in sorted(set(dispatch.sent) - set(orders)):
         release = _release(plan, dispatch, key, limits, now)
         if release is not None:
             commands.append(_numbered(release, plan, len(commands)))
             dispatch.sent[key].command = commands[-1]
     return commands
+
+
+def _one_falls_before_another_rises(
+    orders: dict[OrderKey, Throttle | Shift], dispatch: Dispatch, limits: Limits
+) -> dict[OrderKey, Throttle | Shift]:
+    """The orders, with throttles that rise left where they are until all that fall have been answered.
+
+    What the grid asks of a fleet is divided among its sites anew every few minutes. Of a division that arrives in part
+    only the part that falls may be in force, else the fleet stands above its target until the rest is sent again.
+    """
+    throttles = {
+        key: order for key, order in orders.items() if isinstance(order, Throttle) and order.reason != "economics"
+    }
+    dispatch.awaited = {key for key, order in throttles.items() if _falls(order, dispatch.sent.get(key), limits)}
+    if not dispatch.awaited:
+        return orders
+    held = dict(orders)
+    for key, order in throttles.items():
+        sent = dispatch.sent.get(key)
+        command = None if sent is None else sent.command
+        if isinstance(command, Throttle) and command.target_power_watts < order.target_power_watts:
+            watts = command.target_power_watts
+            fallback = min(watts, order.fallback_power_watts)
+            held[key] = order.model_copy(update={"target_power_watts": watts, "fallback_power_watts": fallback})
+    return held
+
+
+def _falls(wanted: Throttle, sent: Sent | None, limits: Limits) -> bool:
+    """True if the site may stand above the target that is wanted; a site that never answers is planned without."""
+    if sent is None or not isinstance(sent.command, Throttle):
+        return True
+    if sent.answered:
+        lower = wanted.target_power_watts < sent.command.target_power_watts
+        return lower and _changed(wanted, sent.command, limits)
+    return sent.attempts < _ATTEMPTS and sent.before_watts > wanted.target_power_watts
+
+
+def _may_hold_watts(sent: Sent | None) -> float:
+    """The highest target that a site may hold to whatever became of what it was sent."""
+    if sent is None or not isinstance(sent.command, Throttle):
+        return math.inf
+    target = sent.command.target_power_watts
+    return target if sent.answered else max(target, sent.before_watts)
 
 
 def _numbered(command: AnyCommand, plan: FleetPlan, place: int) -> AnyCommand:

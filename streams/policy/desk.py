@@ -76,9 +76,12 @@ class Desk:
     def _take_ack(self, ack: CommandAck, now: datetime) -> bool:
         # A site that has seen a higher epoch obeys another planner: this one goes above it, or is no longer wanted.
         self.highest_epoch_seen = max(self.highest_epoch_seen, ack.highest_epoch)
+        awaited = bool(self.dispatch.awaited)
         command = self.dispatch.answered(ack)
         if command is None:
             return False
+        if awaited and not self.dispatch.awaited:
+            return True  # what waited for the last that falls may rise
         shifts = list(self.plan.shifts)
         place = next((place for place, each in enumerate(shifts) if each.control_id == ack.control_id), None)
         if place is None:

@@ -15,6 +15,7 @@ violation is the cheapest.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -185,9 +186,8 @@ def _ramp_rows(problem: Problem, levels: Levels, power: Any, slacks: Slacks, pow
     slow[:, 0] &= np.isfinite(problem.power_now_watts)
     fleet_slow = fleet_ramping_of(problem)
     fleet_slow[0] &= bool(np.isfinite(problem.power_now_watts).all())
-    change = eye_array(steps) - eye_array(steps, k=-1)
-    by_site = kron(eye_array(len(slow)), change, format="csr")
-    fleet = (change @ _summed(power, np.arange(len(slow)), steps)).tocsr()
+    by_site = _change(len(slow), steps)
+    fleet = _change(1, steps) @ _summed(power, np.arange(len(slow)), steps)
     own, own_fleet = (_changes(each, now) for each, now in _own_powers(problem, levels))
     for sign, ramp, fleet_ramp in zip(
         (-1.0, 1.0), problem.ramp_watts_per_second, problem.fleet_ramp_watts_per_second, strict=True
@@ -201,6 +201,12 @@ def _ramp_rows(problem: Problem, levels: Levels, power: Any, slacks: Slacks, pow
             limit = (fleet_ramp * seconds - sign * own_fleet[0])[spans] / power_unit
             found.append((sign * fleet[spans] - _picked(slacks.fleet_ramp[spans], power.shape[1]), limit))
     return found
+
+
+@lru_cache(maxsize=64)  # the same for every plan of a fleet
+def _change(sites: int, steps: int) -> Any:
+    """What times the power of sites and spans, flat, is its change from span to span; in the first all of it."""
+    return kron(eye_array(sites), eye_array(steps) - eye_array(steps, k=-1), format="csr")
 
 
 def _own_powers(problem: Problem, levels: Levels) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:

@@ -68,9 +68,10 @@ def _returned(control: ShiftControl, view: FleetView, now: datetime) -> ShiftCon
     by_itself_at = min(lease_ends_at, max(control.ends_at, control.phase_since)) + _CLOCKS + ramp
     home_at = control.home_at or by_itself_at
     heartbeat = view.sites[control.from_site_id].heartbeat
-    if heartbeat is not None and heartbeat.locked_out and (control.home_at or now >= home_at):
-        # What moves stands still there, and goes on home when the lock-out is lifted.
-        return control.model_copy(update={"home_at": max(home_at, now + ramp)})
+    # What moves stands still there, and goes home when the lock-out is lifted, perhaps just before the next look.
+    lifted_at = now + timedelta(seconds=view.fleet.limits.plan_interval_seconds)
+    if heartbeat is not None and heartbeat.locked_out and (control.home_at or lifted_at + ramp >= home_at):
+        return control.model_copy(update={"home_at": max(home_at, lifted_at + ramp)})
     return moved_to(control, "done", now) if now >= home_at + _TICKS else control
 
 

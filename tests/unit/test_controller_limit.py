@@ -180,15 +180,17 @@ def test_limit_rises_at_the_ramp_when_it_is_over_though_the_meter_shows_more_tha
 @pytest.mark.parametrize("let_go", ["released", "over", "raised"])
 def test_limit_begins_to_rise_with_the_tick_that_finds_it_let_go(let_go: str) -> None:
     # A minute between two ticks, and the end in its last second: no rise for the 59 s in which it was held.
-    state = tick(after(throttle(end=119 if let_go == "over" else 3600)), Surroundings(ALPHA, 40_000.0), FULL, at(0)).state
+    state = tick(
+        after(throttle(end=119 if let_go == "over" else 3600)), Surroundings(ALPHA, 40_000.0), FULL, at(0)
+    ).state
     state = tick(state, SILENT, FULL, at(60)).state
     if let_go == "released":
         state, _ = accept(state, release(issued=119), SILENT, at(119))
     if let_go == "raised":
         state, _ = accept(state, throttle((1, 3), issued=119, target_power_watts=38_000.0), SILENT, at(119))
-    held = tick(state, SILENT, FULL, at(120))
-    assert held.limit_watts == AIM
-    assert tick(held.state, SILENT, FULL, at(130)).limit_watts == pytest.approx(AIM + 10 * RAMP_UP, rel=0.01)
+    found = tick(state, SILENT, FULL, at(120))
+    assert found.limit_watts == AIM
+    assert tick(found.state, SILENT, FULL, at(130)).limit_watts == pytest.approx(AIM + 10 * RAMP_UP, rel=0.01)
 
 
 def test_trim_is_forgotten_slowly_and_does_not_outlast_a_release_at_once() -> None:

@@ -7,7 +7,7 @@ import pytest
 from schemas.command import Release, Shift, Throttle
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
 from streams.policy.commands import AnyCommand, Dispatch, next_commands
-from tests.policy_cases import FLEET, ack, at, empty_plan, shift_control, throttle_control
+from tests.policy_cases import FLEET, SITES, ack, at, empty_plan, shift_control, throttle_control
 
 LIMITS = FLEET.limits
 ACK, RENEW, LEASE, STAGGER = LIMITS.ack_timeout_seconds, LIMITS.renew_seconds, LIMITS.lease_seconds, 20
@@ -75,6 +75,42 @@ def test_changed_order_is_sent_if_the_site_must_hear_of_it(change: dict[str, Any
     dispatch = Dispatch()
     sent(dispatch, a_plan(throttle_control()), 0, "accepted")
     assert bool(sent(dispatch, a_plan(throttle_control(**change)), 10)) is told
+
+
+def test_target_that_rises_waits_until_those_that_fall_are_answered() -> None:
+    dispatch = Dispatch()
+    watts = (30_000.0, 35_000.0, 40_000.0)
+    before = a_plan(*(throttle_control(s, s, target_power_watts=w) for s, w in zip(SITES, watts, strict=True)))
+    after = a_plan(*(throttle_control(s, s, target_power_watts=w) for s, w in zip(SITES, watts[::-1], strict=True)))
+    sent(dispatch, before, 0, "accepted")
+    (fall,) = sent(dispatch, after, 10)
+    assert (fall.site_id, fall.target_power_watts) == ("gamma", 30_000.0)
+    assert sent(dispatch, after, 20) == []  # it is not known to have come down
+    dispatch.answered(ack(fall, "accepted"))
+    (rise,) = sent(dispatch, after, 20)
+    assert (rise.site_id, rise.target_power_watts) == ("alpha", 40_000.0)
+
+
+def test_target_that_waits_to_rise_is_renewed_with_no_fallback_above_it() -> None:
+    dispatch = Dispatch()
+    sent(dispatch, a_plan(throttle_control("a", "alpha"), throttle_control("b", "beta")), 0, "accepted")
+    apart = a_plan(
+        throttle_control("a", "alpha", target_power_watts=35_000.0, fallback_power_watts=35_000.0),
+        throttle_control("b", "beta", target_power_watts=25_000.0),
+    )
+    (renewal,) = (each for each in sent(dispatch, apart, RENEW) if each.site_id == "alpha")
+    assert (renewal.target_power_watts, renewal.fallback_power_watts) == (30_000.0, 30_000.0)
+
+
+def test_target_that_rises_does_not_wait_for_a_site_that_never_answers() -> None:
+    dispatch = Dispatch()
+    sent(dispatch, a_plan(throttle_control("a", "alpha"), throttle_control("b", "beta")), 0, "accepted")
+    apart = a_plan(
+        throttle_control("a", "alpha", target_power_watts=35_000.0),
+        throttle_control("b", "beta", target_power_watts=25_000.0),
+    )
+    told = {at_: [each.site_id for each in sent(dispatch, apart, at_)] for at_ in (10, 10 + ACK, 10 + 2 * ACK, 200)}
+    assert list(told.values()) == [["beta"], ["beta"], ["beta"], ["alpha"]]
 
 
 def test_later_end_is_told_at_once_where_the_renewal_would_be_too_late() -> None:

@@ -185,10 +185,18 @@ def test_returning_shift_of_a_donor_locked_out_waits_for_it() -> None:
     view, returning = a_market(), answered(shift_control("returning", ramp_seconds=60.0), BACK, "accepted", at(5))
     view.observe(heartbeat(0, locked_out=True))
     (waiting,) = planned(view, returning, seconds=400)[0]
-    assert (waiting.phase, waiting.home_at) == ("returning", at(460))
-    view.observe(heartbeat(401, locked_out=False))
-    assert planned(view, waiting, seconds=489)[0][0].phase == "returning"
-    assert planned(view, waiting, seconds=490)[0][0].phase == "done"
+    assert (waiting.phase, waiting.home_at) == ("returning", at(520))  # let in just before the next look
+    view.observe(heartbeat(459, locked_out=False))
+    assert planned(view, waiting, seconds=549)[0][0].phase == "returning"
+    assert planned(view, waiting, seconds=550)[0][0].phase == "done"
+
+
+@pytest.mark.parametrize(("seconds", "home_at"), [(LEASE - 31, None), (LEASE - 30, LEASE + 90)])
+def test_returning_shift_of_a_donor_let_in_as_its_lease_ends_waits_for_it(seconds: int, home_at: int | None) -> None:
+    # By itself it would be home 30 s of clocks and a minute of ramp after its lease; let in at the next look, later.
+    view, returning = a_market(), shift_control("returning", ramp_seconds=60.0, end=7200)
+    view.observe(heartbeat(seconds, locked_out=True))
+    assert planned(view, returning, seconds=seconds)[0][0].home_at == (None if home_at is None else at(home_at))
 
 
 def test_shift_returns_before_the_reservation_that_was_confirmed_could_run_out() -> None:
