@@ -3,9 +3,10 @@
     python -m benchmarks.policy [--only NAME,...] [--seeds N] [--data FOLDER] [--json FILE]
 
 Every file of scenarios/ is simulated (`gridtide simulate`, policy planner) with as many seeds as asked, each run in a
-process of its own, two at a time; where a bar is about money the same scenario is run price-blind and with perfect
-foresight too. The table holds each bar against its worst seed. A scenario with a bar on the saving is run again
-without the forecast's models, without any forecast, without shifts and without the optimiser.
+process of its own, two at a time. The table holds each bar against its worst seed. Where a bar is about money the
+first seed is run price-blind and with perfect foresight too, and further seeds for the first two days and by
+themselves: their bars are those of safety. A scenario with a bar on the saving is run again for its first week: as it
+is, without the forecast's models, without any forecast, without shifts and without the optimiser.
 """
 
 import argparse
@@ -36,23 +37,28 @@ _AT_ONCE = 2
 _ECONOMIC = "attained_saving_ratio"
 # What is left out, by what it is called: the policy, and the scenario's keys set otherwise.
 ABLATIONS: Mapping[str, tuple[Literal["planner", "rules"], Mapping[str, Any]]] = {
+    "nothing left out": ("planner", {}),
     "forecast: last value": ("planner", {"forecast": "persistence"}),
     "no forecast": ("planner", {"forecast": "none"}),
     "no shifts": ("planner", {"shift": False}),
     "no optimiser: rules": ("rules", {}),
 }
 FULL = "full"
+NOTHING = next(iter(ABLATIONS))
+# Months take an hour: what is compared five times, or twenty, is a part of them.
+_ABLATION_SECONDS, _MORE_SEEDS_SECONDS = 7 * 86400.0, 2 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One run: a scenario, a seed, and what of the policy is left out (`full`: nothing)."""
+    """One run: a scenario, a seed, how much of it (None: all), and what of the policy is left out (`full`: nothing)."""
 
     path: Path
     seed: int
     data: Path | None
     compare: bool
     variant: str = FULL
+    first_seconds: float | None = None
 
     @property
     def name(self) -> str:
@@ -145,21 +151,25 @@ def cases_of(options: argparse.Namespace) -> Iterator[Case]:
     for path in sorted(options.scenarios.glob("*.toml")):
         if options.only and path.stem not in options.only:
             continue
-        bars = tomllib.loads(path.read_text(encoding="utf-8")).get("bars", {})
+        scenario = tomllib.loads(path.read_text(encoding="utf-8"))
+        bars, lasts = scenario.get("bars", {}), scenario["duration_seconds"]
+        compare = bool(COMPARED & bars.keys())
         data = options.data if options.data.is_dir() else None
-        for seed in range(1, options.seeds + 1):
-            yield Case(path, seed, data, compare=bool(COMPARED & bars.keys()))
+        yield Case(path, 1, data, compare)
+        part = min(lasts, _MORE_SEEDS_SECONDS) if compare else None
+        yield from (Case(path, seed, data, False, FULL, part) for seed in range(2, options.seeds + 1))
         if _ECONOMIC in bars and not options.no_ablation:
-            # What they are compared with, the full run has been compared with already.
-            yield from (Case(path, 1, data, compare=False, variant=variant) for variant in ABLATIONS)
+            part = min(lasts, _ABLATION_SECONDS)
+            yield from (Case(path, 1, data, variant == NOTHING, variant, part) for variant in ABLATIONS)
 
 
 def run(case: Case) -> dict[str, Any]:
     """One run's KPIs."""
     from streams.simulate.command import simulate_scenario  # noqa: PLC0415 - only the process that runs it needs all
 
-    policy, overrides = ABLATIONS.get(case.variant, ("planner", {}))
-    return simulate_scenario(case.path, policy, case.seed, case.data, compare=case.compare, overrides=dict(overrides))
+    policy, left_out = ABLATIONS.get(case.variant, ("planner", {}))
+    part = {} if case.first_seconds is None else {"duration_seconds": case.first_seconds}
+    return simulate_scenario(case.path, policy, case.seed, case.data, case.compare, {**left_out, **part})
 
 
 def measure(
@@ -185,14 +195,18 @@ def measure(
 
 def bars_of(ran: Sequence[Ran]) -> list[Row]:
     """Each bar of each scenario with the value of the seed that is furthest on the wrong side."""
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    grouped: dict[str, list[Ran]] = {}
     for each in ran:
         if each.case.variant == FULL and each.result is not None:
-            grouped.setdefault(each.case.name, []).append(each.result)
+            grouped.setdefault(each.case.name, []).append(each)
     rows = []
-    for name, results in grouped.items():
+    for name, runs in grouped.items():
+        results = [each.result for each in runs if each.result is not None]
         for place, first in enumerate(results[0]["verdicts"]):
-            found = [result["verdicts"][place] for result in results]
+            judged = [each.case.compare or first["name"] not in COMPARED for each in runs]
+            found = [result["verdicts"][place] for result, counts in zip(results, judged, strict=True) if counts]
+            if not found:
+                continue  # only the run that was compared could say, and it failed
             worst = max(found, key=_wrongness)
             rows.append(
                 Row(
@@ -214,13 +228,12 @@ def _wrongness(verdict: Mapping[str, Any]) -> float:
 
 
 def ablation_of(ran: Sequence[Ran]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """By economic scenario and variant: the cost of a token, the saving, and what users felt, with the first seed."""
+    """By economic scenario and variant: the cost of a token, the saving, and what users felt, over the same span."""
     found: dict[str, dict[str, dict[str, float | None]]] = {}
-    ablated = {each.case.name for each in ran if each.case.variant != FULL}
-    full = {each.case.name: each.result for each in ran if each.case.variant == FULL and each.case.seed == 1}
+    wholes = {each.case.name: each.result for each in ran if each.case.variant == NOTHING}
     for each in ran:
-        name, result, whole = each.case.name, each.result, full.get(each.case.name)
-        if name not in ablated or each.case.seed != 1 or result is None or whole is None:
+        name, result, whole = each.case.name, each.result, wholes.get(each.case.name)
+        if each.case.variant == FULL or result is None or whole is None:
             continue
         fleet, compared = result["fleet"], whole["compared_with"]
         blind, oracle = (compared[policy] or {} for policy in ("price-blind", "oracle"))

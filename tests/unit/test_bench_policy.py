@@ -9,14 +9,14 @@ import pytest
 from rich.console import Console
 
 from benchmarks import policy
-from benchmarks.policy import ABLATIONS, FULL, Case, Ran
+from benchmarks.policy import ABLATIONS, FULL, NOTHING, Case, Ran
 
 
 @pytest.fixture
 def scenarios(tmp_path: Path) -> Path:
-    (tmp_path / "phoenix.toml").write_text("[bars]\nminutes_over_target = 0\n")
-    (tmp_path / "prices.toml").write_text("[bars]\nattained_saving_ratio = 0.9\n")
-    (tmp_path / "quiet.toml").write_text("")
+    for name, days, bar in (("phoenix", 3, "minutes_over_target"), ("prices", 60, "attained_saving_ratio")):
+        (tmp_path / f"{name}.toml").write_text(f"duration_seconds = {days * 86400}\n[bars]\n{bar} = 0.9\n")
+    (tmp_path / "quiet.toml").write_text("duration_seconds = 3600\n")
     return tmp_path
 
 
@@ -35,17 +35,19 @@ def result(usd: float, missed: float = 0.01, compared: Mapping[str, Any] | None 
 
 def test_cases_run_each_seed_and_compare_only_where_a_bar_is_about_money(scenarios: Path) -> None:
     found = cases(scenarios, "--seeds", "2")
-    assert [(case.name, case.seed, case.compare) for case in found if case.variant == FULL] == [
-        ("phoenix", 1, False),
-        ("phoenix", 2, False),
-        ("prices", 1, True),
-        ("prices", 2, True),
-        ("quiet", 1, False),
-        ("quiet", 2, False),
+    full = [(case.name, case.seed, case.compare, case.first_seconds) for case in found if case.variant == FULL]
+    assert full == [
+        ("phoenix", 1, False, None),
+        ("phoenix", 2, False, None),
+        ("prices", 1, True, None),
+        ("prices", 2, False, 2 * 86400),  # of months another seed is run for its safety alone
+        ("quiet", 1, False, None),
+        ("quiet", 2, False, None),
     ]
     ablated = [case for case in found if case.variant != FULL]
     assert [case.variant for case in ablated] == list(ABLATIONS)
-    assert {(case.name, case.seed, case.compare) for case in ablated} == {("prices", 1, False)}
+    assert {(case.name, case.seed, case.first_seconds) for case in ablated} == {("prices", 1, 7 * 86400)}
+    assert [case.variant for case in ablated if case.compare] == [NOTHING]
 
 
 def test_cases_are_those_asked_for_and_an_unknown_name_is_said(
@@ -92,22 +94,32 @@ def test_bars_are_held_against_the_worst_seed() -> None:
     assert (second.measured, second.met) == ("not measured", False)
 
 
-def test_ablation_holds_each_variant_against_what_the_full_run_was_compared_with() -> None:
+def test_bars_about_money_are_held_against_the_seed_that_was_compared() -> None:
+    saved = [[verdict(0.93, True, "attained_saving_ratio")], [verdict(None, False, "attained_saving_ratio")]]
+    ran = [
+        Ran(Case(Path("a.toml"), seed, None, compare=seed == 1), {"question": "", "verdicts": each})
+        for seed, each in enumerate(saved, 1)
+    ]
+    (row,) = policy.bars_of(ran)
+    assert (row.measured, row.seeds_met, row.seeds) == ("93.00 %", 1, 1)
+    assert policy.bars_of(ran[1:]) == []
+
+
+def test_ablation_holds_each_variant_against_what_the_whole_was_compared_with() -> None:
     def fleet(usd: float, missed: float) -> dict[str, Any]:
         return dict(result(usd, missed)["fleet"])
 
     compared = {"price-blind": fleet(100.0, 0.01), "oracle": fleet(90.0, 0.01)}
-    case = {variant: Case(Path("p.toml"), 1, None, False, variant) for variant in (FULL, "no forecast")}
     ran = [
-        Ran(case[FULL], result(91.0, 0.02, compared)),
-        Ran(case["no forecast"], result(95.0, 0.01)),
-        Ran(Case(Path("p.toml"), 2, None, True), result(1.0, 0.5, compared)),
+        Ran(Case(Path("p.toml"), 1, None, True), result(1.0, 0.5, compared)),  # of another span
+        Ran(Case(Path("p.toml"), 1, None, True, NOTHING), result(91.0, 0.02, compared)),
+        Ran(Case(Path("p.toml"), 1, None, False, "no forecast"), result(95.0, 0.01)),
         Ran(Case(Path("other.toml"), 1, None, False), result(1.0)),
     ]
     found = policy.ablation_of(ran)
     assert set(found) == {"p"}
-    assert found["p"][FULL]["attained_saving_ratio"] == pytest.approx(0.9)
-    assert found["p"][FULL]["slo_miss_vs_price_blind_ratio"] == pytest.approx(0.01)
+    assert found["p"][NOTHING]["attained_saving_ratio"] == pytest.approx(0.9)
+    assert found["p"][NOTHING]["slo_miss_vs_price_blind_ratio"] == pytest.approx(0.01)
     assert found["p"]["no forecast"]["saving_vs_price_blind_ratio"] == pytest.approx(0.05)
     assert found["p"]["no forecast"]["attained_saving_ratio"] == pytest.approx(0.5)
 
