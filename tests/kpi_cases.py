@@ -12,8 +12,9 @@ import numpy as np
 from schemas.catalog import FLEET_PLANS, GRID_SIGNALS, SITE_COMMANDS
 from schemas.plan import Baseline, FleetPlan
 from schemas.signals import EventSignal
+from streams.simulate.kpis import kpis
 from streams.simulate.log import Entry, Outcome, Trajectory
-from tests.policy_cases import NOON, SITES, at, empty_plan
+from tests.policy_cases import FLEET_FILE, NOON, SITES, at, empty_plan, event
 
 STEP = 10.0
 TICKS = 720
@@ -21,6 +22,10 @@ POWER = 40_000.0
 CLASSES = ("interactive", "chat", "batch")
 # Of each class, in each tick, at each site.
 TOKENS, REQUESTS = 1000.0, 10.0
+Figures = dict[str, Any]
+# Heard at 20 min, to be reached within 2 min of 30 min, over at 60 min: 28 whole minutes.
+EVENT = event(start=1800, end=3600, published_at=at(1200), ramp_seconds=120.0)
+TARGET = 0.75 * 3 * POWER
 
 
 def a_trajectory() -> Trajectory:
@@ -80,3 +85,22 @@ def _plan(issued_at: datetime, **more: Any) -> FleetPlan:
 def pinned(watts: float, signal_id: str = "e1") -> list[Baseline]:
     """The baseline of each site for an event."""
     return [Baseline(signal_id=signal_id, site_id=site, power_watts=watts) for site in SITES]
+
+
+def judged(trajectory: Trajectory, *log: Entry, **more: float) -> Figures:
+    return kpis(an_outcome(trajectory, *log, **more), FLEET_FILE, None, None)
+
+
+def held(watts: float, start: float = 1800, end: float = 3600) -> Trajectory:
+    """Every site at so many watts over the seconds [start, end)."""
+    trajectory = a_trajectory()
+    trajectory.meter_power_watts[:, ticks(start, end)] = watts
+    return trajectory
+
+
+def the_event(trajectory: Trajectory, *log: Entry, signal: EventSignal = EVENT, base: float = POWER) -> Figures:
+    """The KPIs of the one event, its baseline pinned when it was heard of."""
+    said_at = (signal.published_at - at(0)).total_seconds()
+    plan = planned(said_at, baselines=pinned(base))
+    (only,) = judged(trajectory, said(said_at, signal), plan, *log)["events"]
+    return dict(only)

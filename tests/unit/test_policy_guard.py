@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
-from schemas.fleet import Fleet, FleetFile, Link
-from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
-from schemas.signals import EventSignal
+from schemas.fleet import Fleet
+from schemas.plan import FleetPlan
 from streams.policy.guard import guard
 from streams.policy.guard_throttles import first_apart
 from streams.policy.view import FleetView
-from tests import policy_cases
+from tests.guarded_plans import a_plan, a_seeing_view, guarded, shift_control, throttle_control
 from tests.policy_cases import (
     FLEET,
     FLEET_FILE,
@@ -21,46 +20,9 @@ from tests.policy_cases import (
     RAMP_UP,
     SITES,
     at,
-    empty_plan,
     event,
-    load,
     power,
-    price,
 )
-
-throttle_control = partial(policy_cases.throttle_control, explanation="a case")
-shift_control = partial(policy_cases.shift_control, explanation="a case")
-
-
-def guarded(
-    *throttles: ThrottleControl,
-    shifts: tuple[ShiftControl, ...] = (),
-    now: float = 0,
-    before: FleetPlan | None = None,
-    view: FleetView | None = None,
-    fleet_file: FleetFile = FLEET_FILE,
-) -> FleetPlan:
-    """The plan of these controls, guarded; where nothing else is said the plan before had the same shifts."""
-    plan = a_plan(*throttles, shifts=shifts)
-    before = a_plan(shifts=shifts) if before is None else before
-    return guard(plan, before, a_seeing_view(now) if view is None else view, fleet_file, at(now))
-
-
-def a_plan(*throttles: ThrottleControl, shifts: tuple[ShiftControl, ...] = (), **more: Any) -> FleetPlan:
-    return empty_plan().model_copy(
-        update={"throttles": list(throttles), "shifts": list(shifts), "mode": "normal"} | more
-    )
-
-
-def a_seeing_view(now: float = 0, *events: EventSignal, fleet: Fleet = FLEET) -> FleetView:
-    """Power and price are known of every site."""
-    view = FleetView(fleet)
-    for site in SITES:
-        view.observe(power(site, now, 40_000.0))
-        view.observe(price(site, 50.0, now - 10, now + 300))
-    for each in events:
-        view.observe(each)
-    return view
 
 
 def spans(plan: FleetPlan) -> dict[str, tuple[float, float]]:
@@ -191,17 +153,6 @@ def test_guard_drops_what_is_not_possible() -> None:
     assert len(plan.rejected) == 6
 
 
-def test_guard_moves_no_flex_0_and_no_more_than_all_of_a_class() -> None:
-    shifts = (
-        shift_control(control_id="rigid", service_class="interactive"),
-        shift_control("done", control_id="old", share_ratio=1.0),
-        shift_control(control_id="first", share_ratio=0.6),
-        shift_control(control_id="second", share_ratio=0.6, to_site_id="gamma"),
-        shift_control(control_id="other class", share_ratio=0.6, service_class="chat"),
-    )
-    assert [each.control_id for each in guarded(shifts=shifts).shifts] == ["old", "first", "other class"]
-
-
 @pytest.mark.parametrize(
     ("taken", "expected"), [([], 100), ([80, 120], 100), ([81], 101), ([110, 125], 145), ([119, 100, 90], 139)]
 )
@@ -309,87 +260,12 @@ def test_guard_divides_what_the_fleet_may_draw_where_the_plan_does_not() -> None
     assert [each.target_power_watts for each in guarded(*divided, view=view).throttles] == [30_000, 35_000, 40_000]
 
 
-@pytest.mark.parametrize(
-    ("was", "wanted", "kept"),
-    [
-        (None, "active", "proposed"),
-        (None, "reserved", "proposed"),
-        ("proposed", "reserved", "reserved"),
-        ("proposed", "ramping", "proposed"),
-        ("reserved", "ramping", "ramping"),
-        ("reserved", "aborted", "returning"),
-        ("active", "done", "returning"),
-        ("active", None, "returning"),
-        ("active", "reserved", "active"),
-        ("returning", "active", "returning"),
-        ("returning", "done", "returning"),
-        ("returning", None, "returning"),
-        ("done", "active", "done"),
-        ("proposed", "aborted", "aborted"),
-        ("proposed", None, None),
-    ],
-)
-def test_guard_lets_a_shift_take_one_step_at_a_time(was: str | None, wanted: str | None, kept: str | None) -> None:
-    shifts = () if wanted is None else (shift_control(wanted, ramp_seconds=60.0),)
-    before = () if was is None else (shift_control(was, ramp_seconds=60.0),)
-    plan = guarded(shifts=shifts, now=30, before=a_plan(shifts=before))
-    assert [each.phase for each in plan.shifts] == ([] if kept is None else [kept])
-
-
-def test_guard_ends_a_returned_shift_when_it_had_the_time_to_come_home() -> None:
-    before = a_plan(shifts=(shift_control("returning", ramp_seconds=60.0),))
-    assert guarded(shifts=(shift_control("done", ramp_seconds=60.0),), now=60, before=before).shifts[0].phase == "done"
-    assert guarded(now=60, before=before).shifts == []
-
-
-def test_guard_lets_a_share_be_lowered_and_not_raised() -> None:
-    before = a_plan(shifts=(shift_control("active"),))
-    lower = shift_control("active", share_ratio=0.1, reserved_power_watts=0.0)
-    (kept,) = guarded(shifts=(lower,), before=before).shifts
-    # The acceptor keeps the whole room until the donor says that it has come down.
-    assert (kept.share_ratio, kept.reserved_share_ratio, kept.reserved_power_watts) == (0.1, 0.2, 2000.0)
-    higher = shift_control("active", share_ratio=0.9, to_site_id="gamma")
-    assert guarded(shifts=(higher,), before=before).shifts == [shift_control("active")]
-
-
-@pytest.mark.parametrize("watts", [12_001.0, 60_000.0])
-def test_guard_proposes_no_shift_to_a_site_without_room(watts: float) -> None:
-    assert guarded(shifts=(shift_control(reserved_power_watts=watts),)).shifts == []
-    assert guarded(shifts=(shift_control(reserved_power_watts=12_000.0),)).shifts
-    held = throttle_control(site="beta", target_power_watts=41_000.0)
-    assert guarded(held, shifts=(shift_control(reserved_power_watts=1_001.0),)).shifts == []
-
-
 def test_guard_remembers_a_price_throttle_that_is_over_though_its_site_fell_silent() -> None:
     over = throttle_control(reason="economics", start=-500, end=200)
     silent = a_seeing_view()  # nothing was heard since
     plan = guarded(now=300, before=a_plan(over), view=silent)
     assert plan.throttles == [over]
     assert not any("no recent power" in each.why for each in plan.rejected)
-
-
-@pytest.mark.parametrize(("tokens_per_second", "moves"), [(8_900, True), (9_100, False)])
-def test_guard_proposes_no_shift_to_a_site_without_capacity(tokens_per_second: float, moves: bool) -> None:
-    view = a_seeing_view()
-    view.observe(load("beta", 0, tokens_per_second))
-    assert bool(guarded(shifts=(shift_control(),), view=view).shifts) is moves
-
-
-def test_guard_moves_a_class_only_where_it_is_served_in_time() -> None:
-    near = tuple(each.model_copy(update={"sites": ("alpha", "gamma")}) for each in FLEET_FILE.service_classes)
-    fleet_file = FLEET_FILE.model_copy(update={"service_classes": near})
-    assert guarded(shifts=(shift_control(),), fleet_file=fleet_file).shifts == []
-    fleet = FLEET.model_copy(update={"links": (Link(between=("beta", "alpha"), latency_seconds=0.2),)})
-    assert guarded(shifts=(shift_control(),), view=a_seeing_view(fleet=fleet)).shifts == []
-    assert guarded(shifts=(shift_control(to_site_id="gamma"),), view=a_seeing_view(fleet=fleet)).shifts
-
-
-def test_guard_moves_flex_0_only_in_an_emergency() -> None:
-    rigid = (shift_control(service_class="interactive"),)
-    emergency = event(start=0, end=3600, kind="emergency")
-    assert len(guarded(shifts=rigid, now=10, before=a_plan(), view=a_seeing_view(10, emergency)).shifts) == 1
-    before = a_plan(shifts=(shift_control("active", service_class="interactive"),))
-    assert guarded(shifts=tuple(before.shifts), now=10, before=before).shifts[0].phase == "returning"
 
 
 def test_guard_does_not_let_a_plan_number_itself() -> None:
