@@ -20,7 +20,8 @@ SITES = ("alpha", "beta", "gamma")
 FULL, LEAST, IMPORT_LIMIT, MINIMUM_ON, FAILSAFE = 50_000.0, 25_000.0, 52_000.0, 15_000.0, 32_000.0
 RAMP_DOWN, RAMP_UP = 750.0, 150.0
 
-_HEAD = """
+# A GPU that makes sums easy, and the class that is never touched.
+GPU_AND_RIGID_CLASS = """
 [[gpu_models]]
 id = "gpu"
 max_power_watts = 400.0
@@ -35,6 +36,10 @@ flex = 0
 traffic_ratio = 0.3
 ttft_objective_seconds = 0.5
 itl_objective_seconds = 0.05
+"""
+_HEAD = (
+    GPU_AND_RIGID_CLASS
+    + """
 [[service_classes]]
 id = "chat"
 flex = 1
@@ -52,6 +57,7 @@ id = "trio"
 [fleets.limits]
 strike_price_usd_per_mwh = 100.0
 """
+)
 _SITE = """
 [[fleets.sites]]
 id = "{site}"

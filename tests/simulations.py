@@ -15,6 +15,7 @@ from streams.simulate.loop import Policy, World, simulate
 from streams.simulate.scenario import Scenario
 from streams.simulate.scenario_file import read_scenario
 from streams.simulate.sources import read_sources
+from tests.policy_cases import GPU_AND_RIGID_CLASS
 
 START = datetime(2026, 11, 1, 12, 0, 0, tzinfo=UTC)
 SITES = ("alpha", "beta")
@@ -41,21 +42,9 @@ ends = {ends}
 reduction_ratio = 0.25
 ramp_seconds = 120
 """
-_MODELS = """
-[[gpu_models]]
-id = "gpu"
-max_power_watts = 400.0
-cap_cliff_watts = 200.0
-tokens_per_second = 100.0
-prompt_token_cost_ratio = 0.0
-cap_throughput = [[80.0, 0.0], [200.0, 0.8], [400.0, 1.0]]
-load_power = [[0.0, 0.2], [0.1, 0.7], [1.0, 1.0]]
-[[service_classes]]
-id = "interactive"
-flex = 0
-traffic_ratio = 0.3
-ttft_objective_seconds = 0.5
-itl_objective_seconds = 0.05
+_MODELS = (
+    GPU_AND_RIGID_CLASS
+    + """
 [[service_classes]]
 id = "batch"
 flex = 3
@@ -63,6 +52,7 @@ traffic_ratio = 0.7
 ttft_objective_seconds = 60.0
 itl_objective_seconds = 0.5
 """
+)
 _SITE = """
 [[fleets.sites]]
 id = "{site}"

@@ -1,29 +1,21 @@
 """`gridtide backtest`: how good the forecaster would have been on a file, beside what is simpler."""
 
-import json
-from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from infra.settings import ConfigurationError
 from streams.collect.cells import TraceError
+from streams.command_output import STDOUT, bars, check_outputs, write_json, written
 from streams.durations import seconds_of
 from streams.one_clear_line import one_clear_line, say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from forecasting.backtest import Options
     from forecasting.series import LoadSeries
-
-_STDOUT = Path("-")
-_PLOT_SUFFIXES = (".png", ".svg")
 
 
 @one_clear_line
@@ -64,7 +56,7 @@ def backtest(
     A raw request trace in steps of 10 seconds:
       gridtide backtest --requests azure.csv.gz --step 10s
     """
-    _check_writable(json_file, plot)
+    check_outputs(json_file, plot)
     step_seconds = None if step is None else _seconds("--step", step)
     ahead = None if horizons is None else tuple(_seconds("--horizons", each) for each in horizons.split(","))
     train_seconds = None if train is None else _seconds("--train", train)
@@ -78,30 +70,20 @@ def backtest(
     series = read_series(requests, column, step_seconds, missing, lambda note: say.print(note, markup=False))
     options = _options(requests, series, ahead, train_seconds, refit_seconds)
     try:
-        with _bar() as progress:
-            done = run(series, options, progress)
+        with bars() as bar:
+            tell = bar("backtest")
+            done = run(series, options, lambda done, of: tell(done / of))
     except ValueError as error:
         raise ConfigurationError(f"{requests}: {error}") from None
     figures = summary(done)
-    console = say if json_file == _STDOUT else Console(highlight=False)
+    console = say if json_file == STDOUT else Console(highlight=False)
     console.print(page(figures))
     if json_file is not None:
-        _write_json(json_file, figures)
+        write_json(json_file, figures)
     if plot is not None:
         from streams.backtest.plot import draw  # noqa: PLC0415
 
-        _written(plot, lambda: draw(done, figures, plot))
-
-
-def _check_writable(json_file: Path | None, plot: Path | None) -> None:
-    """Said before minutes are spent, not after."""
-    for path in (json_file, plot):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigurationError(f"{path}: no such folder")
-        if path is not None and path.is_dir():
-            raise ConfigurationError(f"{path}: is a folder")
-    if plot is not None and plot.suffix.lower() not in _PLOT_SUFFIXES:
-        raise ConfigurationError(f"--plot: {plot}: must end in {' or '.join(_PLOT_SUFFIXES)}")
+        written(plot, lambda: draw(done, figures, plot))
 
 
 def _seconds(option: str, text: str) -> float:
@@ -140,29 +122,3 @@ def _options(
             )
         options = replace(options, train_steps=train_steps)
     return options if refit_seconds is None else replace(options, refit_seconds=refit_seconds)
-
-
-@contextmanager
-def _bar() -> "Iterator[Callable[[int, int], None]]":
-    """A bar on standard error that a backtest tells how far it is; nothing where nobody looks on."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.percentage:3.0f} %"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=say, disable=not say.is_terminal
-    ) as bar:
-        task = bar.add_task("backtest", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _write_json(path: Path, figures: dict[str, Any]) -> None:
-    text = json.dumps(figures, indent=2, allow_nan=False)
-    if path == _STDOUT:
-        typer.echo(text)
-    else:
-        _written(path, lambda: path.write_text(text + "\n"))
-
-
-def _written(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror or error}") from None

@@ -1,6 +1,5 @@
 """`gridtide simulate` and `gridtide replay-decisions`: a scenario in virtual time, and another policy on its log."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from typer.core import TyperCommand
 
 from infra.settings import ConfigurationError
+from streams.command_output import STDOUT, Tell, bars, check_outputs, write_json, written
 from streams.one_clear_line import one_clear_line, say
 from streams.simulate.scenario import Scenario
 from streams.simulate.scenario_file import NO_OVERRIDES, ScenarioError, read_scenario
@@ -25,11 +24,8 @@ if TYPE_CHECKING:
 
 PolicyOption = Literal["planner", "rules", "price-blind", "oracle", "none"]
 ShadowPolicy = Literal["planner", "rules", "price-blind"]
-Tell = Callable[[float], None]
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-_STDOUT = Path("-")
-_PLOT_SUFFIXES = (".png", ".svg")
 _SHOWN = 30
 
 
@@ -41,8 +37,8 @@ class BareJson(TyperCommand):
         given: list[str] = []
         for place, argument in enumerate(args):
             following = args[place + 1] if place + 1 < len(args) else "--"
-            alone = following.endswith(".toml") or (following.startswith("-") and following != str(_STDOUT))
-            given += [argument, str(_STDOUT)] if argument == "--json" and alone else [argument]
+            alone = following.endswith(".toml") or (following.startswith("-") and following != str(STDOUT))
+            given += [argument, str(STDOUT)] if argument == "--json" and alone else [argument]
         return super().parse_args(ctx, given)
 
 
@@ -102,16 +98,16 @@ def simulate(
     from streams.simulate.seeds import over_seeds  # noqa: PLC0415
     from streams.simulate.seeds import page as page_of_seeds  # noqa: PLC0415
 
-    console = say if json_file == _STDOUT else Console(highlight=False)
+    console = say if json_file == STDOUT else Console(highlight=False)
     first, compare, results = case.scenario.seed if seed is None else seed, not no_compare, []
-    with _bar() as progress:
+    with bars() as progress:
         for number in range(first, first + seeds):
             result, outcome = _result(case, policy, number, compare, progress, log)
             results.append(result)
     if plot is not None:
         from streams.simulate.plot import plot as draw  # noqa: PLC0415
 
-        _written(plot, lambda: draw(outcome, case.fleet_file, plot))
+        written(plot, lambda: draw(outcome, case.fleet_file, plot))
     if seeds == 1:
         console.print(page(results[0]))
         figures = results[0]
@@ -119,7 +115,7 @@ def simulate(
         figures = over_seeds(results)
         console.print(page_of_seeds(figures))
     if json_file is not None:
-        _write_json(json_file, figures)
+        write_json(json_file, figures)
 
 
 def simulate_scenario(
@@ -158,7 +154,7 @@ def replay_decisions(
       gridtide simulate scenarios/two-step.toml --log two-step.jsonl.gz
       gridtide replay-decisions two-step.jsonl.gz --policy rules
     """
-    _check_path(json_file)
+    check_outputs(json_file, None)
     from streams.simulate.log import LogError, read_log  # noqa: PLC0415
     from streams.simulate.shadow import replayed  # noqa: PLC0415
     from streams.simulate.shadow_page import page  # noqa: PLC0415
@@ -167,10 +163,10 @@ def replay_decisions(
         figures = replayed(lambda: read_log(log), policy)
     except LogError as error:
         raise ConfigurationError(str(error)) from error
-    console = say if json_file == _STDOUT else Console(highlight=False)
+    console = say if json_file == STDOUT else Console(highlight=False)
     console.print(page(figures, _SHOWN))
     if json_file is not None:
-        _write_json(json_file, figures)
+        write_json(json_file, figures)
 
 
 def _case(path: Path, data: Path, overrides: Mapping[str, Any]) -> _Case:
@@ -237,58 +233,14 @@ def _log_file(path: Path | None, world: "World", policy: str) -> Iterator[Callab
 
     heading = Heading(scenario=world.scenario, fleet_file=world.fleet_file, policy=policy, seed=world.seed)
     found: list[LogFile] = []
-    _written(path, lambda: found.append(LogFile(path, heading)))
+    written(path, lambda: found.append(LogFile(path, heading)))
     try:
         yield found[0].write
     finally:
-        _written(path, found[0].close)
+        written(path, found[0].close)
 
 
 def _check_options(json_file: Path | None, plot: Path | None, log: Path | None, seeds: int) -> None:
-    for path in (json_file, plot, log):
-        _check_path(path)
-    if plot is not None and plot.suffix.lower() not in _PLOT_SUFFIXES:
-        raise ConfigurationError(f"--plot: {plot}: must end in {' or '.join(_PLOT_SUFFIXES)}")
+    check_outputs(json_file, plot, log)
     if seeds > 1 and (plot is not None or log is not None):
         raise ConfigurationError("--plot and --log are of one run: leave out --seeds")
-
-
-def _check_path(path: Path | None) -> None:
-    if path is not None and not path.parent.is_dir():
-        raise ConfigurationError(f"{path}: no such folder")
-    if path is not None and path.is_dir():
-        raise ConfigurationError(f"{path}: is a folder")
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[str], Tell]]:
-    """Bars on standard error, one a run, each told the part done; nothing where nobody looks on."""
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=32), TextColumn("{task.percentage:3.0f} %"))
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=say, disable=not say.is_terminal
-    ) as bar:
-
-        def of(what: str) -> Tell:
-            task = bar.add_task(what, total=1.0)
-
-            def tell(part: float) -> None:
-                bar.update(task, completed=part)
-
-            return tell
-
-        yield of
-
-
-def _write_json(path: Path, figures: dict[str, Any]) -> None:
-    text = json.dumps(figures, indent=2, allow_nan=False)
-    if path == _STDOUT:
-        typer.echo(text)
-    else:
-        _written(path, lambda: path.write_text(text + "\n"))
-
-
-def _written(path: Path, write: Callable[[], object]) -> None:
-    try:
-        write()
-    except OSError as error:
-        raise ConfigurationError(f"{path}: {error.strerror or error}") from None
