@@ -17,10 +17,10 @@ from schemas.plan import FleetPlan, ShiftControl
 from schemas.site import ControllerHeartbeat
 from streams.dispatch.controller import ControllerState, Surroundings, accept, resumed, target_in_force
 from streams.dispatch.tick import tick
-from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
 from streams.policy.moves import Pair
 from streams.policy.optimise import Solution
+from streams.policy.orders import AnyCommand
 from streams.policy.pairing import Move
 from tests.policy_cases import FLEET, FLEET_FILE, FULL, LEAST, LIMITS, NOON, SITES, empty_plan, load, power, price
 

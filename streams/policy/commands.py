@@ -10,18 +10,14 @@ from datetime import datetime, timedelta
 
 from schemas.command import VERDICTS, CommandAck, Release, Shift, Throttle
 from schemas.fleet import Limits
-from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
+from schemas.plan import FleetPlan
 from streams.policy.guard_throttles import first_apart
-from streams.policy.shifts import drained_until
+from streams.policy.orders import LONGEST_EXPLANATION, AnyCommand, OrderKey, not_let_go, orders_of
 
 # After so many unanswered sendings a site counts as unresponsive; it is still told at every renewal.
 _ATTEMPTS = 3
-_LONGEST_EXPLANATION = 2000
 # A target that moves by less is within what a meter can tell: it waits for the renewal.
 _LEAST_CHANGE_RATIO = 0.0025
-
-OrderKey = tuple[str, str]  # control, site
-AnyCommand = Throttle | Shift | Release
 
 
 @dataclass(slots=True)
@@ -31,6 +27,7 @@ class Sent:
     command: AnyCommand
     attempts: int = 1
     answered: bool = False
+    overtaken: bool = False  # the site had heard a later command before, and refused: it is to be sent again
     before_watts: float = 0.0  # of a throttle: what the site may hold to as long as this one is not answered
 
 
@@ -52,6 +49,9 @@ class Dispatch:
             return None
         if ack.status not in VERDICTS | {"expired"}:
             return sent.command if isinstance(sent.command, Shift) else None  # how far its share has come
+        if ack.status == "rejected" and ack.highest_epoch == ack.epoch and ack.highest_sequence > ack.sequence:
+            sent.overtaken = True
+            return None
         sent.answered = True
         self.awaited.discard((ack.control_id, ack.site_id))
         # A site that refuses to let go (it is locked out, say) still holds: it is told again at every renewal.
@@ -59,10 +59,14 @@ class Dispatch:
             del self.sent[ack.control_id, ack.site_id]
         return sent.command
 
+    def has_overtaken(self) -> bool:
+        """True if a command is to be sent again at once."""
+        return any(sent.overtaken for sent in self.sent.values())
+
     def inherit(self, before: FleetPlan, plan: FleetPlan, limits: Limits, now: datetime) -> None:
         """Notes what another planner may have told by the plan `before` and `plan` no longer holds, to release it."""
-        held = _orders(plan, limits, now)
-        for key, order in (_orders(before, limits, now) | _not_let_go(before, limits, now)).items():
+        held = orders_of(plan, limits, now)
+        for key, order in (orders_of(before, limits, now) | not_let_go(before, limits, now)).items():
             if key not in held and key not in self.sent:
                 self.sent[key] = Sent(order)
 
@@ -76,15 +80,15 @@ def next_commands(plan: FleetPlan, dispatch: Dispatch, limits: Limits, now: date
 
     What starts first comes first, releases last: a site that changes from one control to another is never free between.
     """
-    orders = _one_falls_before_another_rises(_orders(plan, limits, now), dispatch, limits)
+    orders = _one_falls_before_another_rises(orders_of(plan, limits, now), dispatch, limits, now)
     commands: list[AnyCommand] = []
     for key in sorted(orders, key=lambda each: (orders[each].starts_at, each)):
         wanted, sent = orders[key], dispatch.sent.get(key)
-        if sent is None or isinstance(sent.command, Release) or _changed(wanted, sent.command, limits):
+        if sent is None or isinstance(sent.command, Release) or _changed(wanted, sent.command, limits, now):
             command, attempts = wanted, 1
         elif _unanswered(sent, limits, now) or _due_for_renewal(sent, limits, now):
             command = wanted.model_copy(update={"renewal": sent.answered or sent.command.renewal})
-            attempts = 1 if sent.answered else sent.attempts + 1
+            attempts = 1 if sent.answered or sent.overtaken else sent.attempts + 1
         else:
             continue
         commands.append(_numbered(command, plan, len(commands)))
@@ -98,37 +102,37 @@ def next_commands(plan: FleetPlan, dispatch: Dispatch, limits: Limits, now: date
 
 
 def _one_falls_before_another_rises(
-    orders: dict[OrderKey, Throttle | Shift], dispatch: Dispatch, limits: Limits
+    orders: dict[OrderKey, Throttle | Shift], dispatch: Dispatch, limits: Limits, now: datetime
 ) -> dict[OrderKey, Throttle | Shift]:
     """The orders, with throttles that rise left where they are until all that fall have been answered.
 
     What the grid asks of a fleet is divided among its sites anew every few minutes. Of a division that arrives in part
     only the part that falls may be in force, else the fleet stands above its target until the rest is sent again.
     """
-    throttles = {
-        key: order for key, order in orders.items() if isinstance(order, Throttle) and order.reason != "economics"
-    }
-    dispatch.awaited = {key for key, order in throttles.items() if _falls(order, dispatch.sent.get(key), limits)}
-    if not dispatch.awaited:
-        return orders
-    held = dict(orders)
-    for key, order in throttles.items():
+    falling, rising = set(), {}
+    for key, order in orders.items():
+        if not isinstance(order, Throttle) or order.reason == "economics":
+            continue
         sent = dispatch.sent.get(key)
-        command = None if sent is None else sent.command
-        if isinstance(command, Throttle) and command.target_power_watts < order.target_power_watts:
-            watts = command.target_power_watts
-            fallback = min(watts, order.fallback_power_watts)
-            held[key] = order.model_copy(update={"target_power_watts": watts, "fallback_power_watts": fallback})
-    return held
+        if _falls(order, sent, limits, now):
+            falling.add(key)
+        elif sent is not None and isinstance(sent.command, Throttle):
+            watts = sent.command.target_power_watts
+            if watts < order.target_power_watts:
+                fallback = min(watts, order.fallback_power_watts)
+                update = {"target_power_watts": watts, "fallback_power_watts": fallback}
+                rising[key] = order.model_copy(update=update)
+    dispatch.awaited = falling if rising else set()
+    return {**orders, **rising} if falling else orders
 
 
-def _falls(wanted: Throttle, sent: Sent | None, limits: Limits) -> bool:
+def _falls(wanted: Throttle, sent: Sent | None, limits: Limits, now: datetime) -> bool:
     """True if the site may stand above the target that is wanted; a site that never answers is planned without."""
     if sent is None or not isinstance(sent.command, Throttle):
         return True
     if sent.answered:
         lower = wanted.target_power_watts < sent.command.target_power_watts
-        return lower and _changed(wanted, sent.command, limits)
+        return lower and _changed(wanted, sent.command, limits, now)
     return sent.attempts < _ATTEMPTS and sent.before_watts > wanted.target_power_watts
 
 
@@ -144,11 +148,12 @@ def _numbered(command: AnyCommand, plan: FleetPlan, place: int) -> AnyCommand:
     return command.model_copy(update={"epoch": plan.epoch, "sequence": plan.sequence + place + 1})
 
 
-def _changed(wanted: Throttle | Shift, sent: Throttle | Shift, limits: Limits) -> bool:
+def _changed(wanted: Throttle | Shift, sent: Throttle | Shift, limits: Limits, now: datetime) -> bool:
     """True if the site must hear of a difference now; a later end waits for the renewal, unless that is too late."""
     if isinstance(wanted, Throttle) and isinstance(sent, Throttle):
         moved = abs(wanted.target_power_watts - sent.target_power_watts)
-        if moved > _LEAST_CHANGE_RATIO * sent.target_power_watts or wanted.starts_at != sent.starts_at:
+        begins_otherwise = wanted.starts_at != sent.starts_at and max(wanted.starts_at, sent.starts_at) > now
+        if moved > _LEAST_CHANGE_RATIO * sent.target_power_watts or begins_otherwise:
             return True
     elif wanted.share_ratio != sent.share_ratio:  # type: ignore[union-attr]
         return True
@@ -158,6 +163,8 @@ def _changed(wanted: Throttle | Shift, sent: Throttle | Shift, limits: Limits) -
 
 
 def _unanswered(sent: Sent, limits: Limits, now: datetime) -> bool:
+    if sent.overtaken:
+        return True
     waited = (now - sent.command.issued_at).total_seconds()
     return not sent.answered and sent.attempts < _ATTEMPTS and waited >= limits.ack_timeout_seconds
 
@@ -179,9 +186,11 @@ def _release(plan: FleetPlan, dispatch: Dispatch, key: OrderKey, limits: Limits,
         sent.attempts, sent.answered = 1, False
     elif _unanswered(sent, limits, now) or _due_for_renewal(sent, limits, now):
         starts_at = command.starts_at
-        sent.attempts, sent.answered = 1 if sent.answered else sent.attempts + 1, False
+        heard = sent.answered or sent.overtaken
+        sent.attempts, sent.answered = 1 if heard else sent.attempts + 1, False
     else:
         return None
+    sent.overtaken = False
     return Release(
         run_id=command.run_id,
         fleet_id=command.fleet_id,
@@ -200,7 +209,7 @@ def _release(plan: FleetPlan, dispatch: Dispatch, key: OrderKey, limits: Limits,
         caused_by=command.caused_by,
         explanation=command.explanation
         if isinstance(command, Release)
-        else f"no longer needed: {command.explanation}"[:_LONGEST_EXPLANATION],
+        else f"no longer needed: {command.explanation}"[:LONGEST_EXPLANATION],
     )
 
 
@@ -216,82 +225,3 @@ def _restore_time(
     taken = [*ends, *(at for other, at in dispatch.restores.items() if other != site_id)]
     dispatch.restores[site_id] = first_apart(now, taken, limits.stagger_seconds)
     return dispatch.restores[site_id]
-
-
-def _orders(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Throttle | Shift]:
-    """What each site should have been told, by control and site; unnumbered."""
-    orders: dict[OrderKey, Throttle | Shift] = {}
-    for throttle in plan.throttles:
-        if throttle.ends_at > now:
-            orders[throttle.control_id, throttle.site_id] = _throttle(plan, throttle, limits, now)
-    for shift in plan.shifts:
-        # The acceptor keeps its reservation until the donor has come back; the donor drains only in between.
-        if shift.phase in {"proposed", "reserved", "ramping", "active", "returning"}:
-            orders[shift.control_id, shift.to_site_id] = _shift(plan, shift, "reserve", limits, now)
-        if shift.phase in {"reserved", "ramping", "active"} and now < min(
-            shift.ends_at, drained_until(shift, limits, now)
-        ):
-            orders[shift.control_id, shift.from_site_id] = _shift(plan, shift, "drain", limits, now)
-    return orders
-
-
-def _not_let_go(plan: FleetPlan, limits: Limits, now: datetime) -> dict[OrderKey, Throttle | Shift]:
-    """What donors may still do of shifts that return: they have not said that they let go."""
-    return {
-        (shift.control_id, shift.from_site_id): _shift(plan, shift, "drain", limits, now)
-        for shift in plan.shifts
-        if shift.phase == "returning" and shift.home_at is None and now < drained_until(shift, limits, now)
-    }
-
-
-def _throttle(plan: FleetPlan, control: ThrottleControl, limits: Limits, now: datetime) -> Throttle:
-    return Throttle(
-        run_id=plan.run_id,
-        fleet_id=plan.fleet_id,
-        site_id=control.site_id,
-        control_id=control.control_id,
-        epoch=plan.epoch,
-        sequence=plan.sequence,
-        issued_at=now,
-        starts_at=control.starts_at,
-        ends_at=control.ends_at,
-        lease_expires_at=now + timedelta(seconds=limits.lease_seconds),
-        reason=control.reason,
-        priority=control.priority,
-        caused_by=control.caused_by,
-        explanation=control.explanation[:_LONGEST_EXPLANATION],
-        target_power_watts=control.target_power_watts,
-        ramp_down_watts_per_second=control.ramp_down_watts_per_second,
-        ramp_up_watts_per_second=control.ramp_up_watts_per_second,
-        fallback_power_watts=control.fallback_power_watts,
-    )
-
-
-def _shift(plan: FleetPlan, control: ShiftControl, role: str, limits: Limits, now: datetime) -> Shift:
-    reserve = role == "reserve"
-    lease = timedelta(seconds=limits.lease_seconds)
-    # The reservation outlives the donor's lease: traffic on its way always has a place to land.
-    lease_expires_at = now + 2 * lease if reserve else drained_until(control, limits, now)
-    kept = control.reserved_share_ratio or control.share_ratio
-    return Shift(
-        run_id=plan.run_id,
-        fleet_id=plan.fleet_id,
-        site_id=control.to_site_id if reserve else control.from_site_id,
-        control_id=control.control_id,
-        epoch=plan.epoch,
-        sequence=plan.sequence,
-        issued_at=now,
-        starts_at=control.starts_at,
-        ends_at=max(control.ends_at, now) + (2 * lease if reserve else timedelta(0)),
-        lease_expires_at=lease_expires_at,
-        reason="economics",
-        caused_by=control.caused_by,
-        explanation=control.explanation[:_LONGEST_EXPLANATION],
-        role="reserve" if reserve else "drain",
-        from_site_id=control.from_site_id,
-        to_site_id=control.to_site_id,
-        service_class=control.service_class,
-        share_ratio=kept if reserve else control.share_ratio,
-        reserved_power_watts=control.reserved_power_watts,
-        ramp_seconds=control.ramp_seconds,
-    )

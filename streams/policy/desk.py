@@ -9,10 +9,11 @@ from schemas.fleet import Fleet, FleetFile
 from schemas.offer import FlexibilityOffer
 from schemas.plan import FleetPlan, Rejected
 from schemas.signals import EventSignal, PriceSignal
-from streams.policy.commands import AnyCommand, Dispatch, next_commands
+from streams.policy.commands import Dispatch, next_commands
 from streams.policy.guard import guard
 from streams.policy.offers import offers
 from streams.policy.optimise import Solution
+from streams.policy.orders import AnyCommand
 from streams.policy.plan import plan as next_plan
 from streams.policy.problem import Foresight, Problem, problem_of
 from streams.policy.shifts import answered
@@ -79,7 +80,7 @@ class Desk:
         awaited = bool(self.dispatch.awaited)
         command = self.dispatch.answered(ack)
         if command is None:
-            return False
+            return self.dispatch.has_overtaken()
         if awaited and not self.dispatch.awaited:
             return True  # what waited for the last that falls may rise
         shifts = list(self.plan.shifts)

@@ -6,7 +6,8 @@ import pytest
 
 from schemas.command import Release, Shift, Throttle
 from schemas.plan import FleetPlan, ShiftControl, ThrottleControl
-from streams.policy.commands import AnyCommand, Dispatch, next_commands
+from streams.policy.commands import Dispatch, next_commands
+from streams.policy.orders import AnyCommand
 from tests.policy_cases import FLEET, SITES, ack, at, empty_plan, shift_control, throttle_control
 
 LIMITS = FLEET.limits
@@ -65,7 +66,7 @@ def test_unanswered_order_is_sent_three_times_then_at_each_renewal() -> None:
     [
         ({"target_power_watts": 30_000.5}, False),
         ({"target_power_watts": 31_000.0}, True),
-        ({"start": 5}, True),
+        ({"start": 15}, True),
         ({"end": 3000}, True),
         ({"end": 4000}, False),
         ({"explanation": "in other words"}, False),
@@ -111,6 +112,23 @@ def test_target_that_rises_does_not_wait_for_a_site_that_never_answers() -> None
     )
     told = {at_: [each.site_id for each in sent(dispatch, apart, at_)] for at_ in (10, 10 + ACK, 10 + 2 * ACK, 200)}
     assert list(told.values()) == [["beta"], ["beta"], ["beta"], ["alpha"]]
+
+
+def test_order_that_was_overtaken_on_its_way_is_sent_again_at_once() -> None:
+    dispatch, plan = Dispatch(), a_plan(throttle_control())
+    (late,) = sent(dispatch, plan, 0)
+    seen_higher = {"highest_sequence": late.sequence + 2, "detail": "a higher pair has been seen"}
+    assert dispatch.answered(ack(late, "rejected").model_copy(update=seen_higher)) is None
+    (again,) = sent(dispatch, plan.model_copy(update={"sequence": 20}), 1)
+    assert (again.sequence, again.target_power_watts) == (21, late.target_power_watts)
+    assert sent(dispatch, plan, 2) == []
+
+
+def test_start_that_has_been_is_no_change() -> None:
+    dispatch = Dispatch()
+    sent(dispatch, a_plan(throttle_control(start=60)), 0, "accepted")
+    assert sent(dispatch, a_plan(throttle_control(start=59)), 61) == []
+    assert sent(dispatch, a_plan(throttle_control(start=61)), 60)
 
 
 def test_later_end_is_told_at_once_where_the_renewal_would_be_too_late() -> None:

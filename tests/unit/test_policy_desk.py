@@ -4,8 +4,8 @@ import pytest
 
 from schemas.envelope import Record
 from schemas.plan import FleetPlan
-from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
+from streams.policy.orders import AnyCommand
 from tests.policy_cases import (
     FLEET,
     FLEET_FILE,

@@ -7,8 +7,8 @@ import pytest
 from schemas.command import Release, Shift
 from schemas.plan import FleetPlan, Rejected, ShiftControl
 from schemas.site import ControllerHeartbeat
-from streams.policy.commands import AnyCommand
 from streams.policy.desk import Desk
+from streams.policy.orders import AnyCommand
 from streams.policy.shifts import answered
 from streams.policy.spread import spread_shifts
 from streams.policy.view import FleetView
