@@ -7,6 +7,7 @@ from schemas.catalog import FLEET_PLANS, GRID_SIGNALS
 from schemas.fleet import Fleet
 from schemas.plan import FleetPlan
 from streams.intake import Arrived, Intake
+from streams.policy.claim import claim
 from streams.policy.desk import Desk
 from streams.stage import Stage
 from streams.trace import Traces
@@ -57,29 +58,15 @@ class Ownership:
         for _ in range(_CLAIMS):
             history = await self._history(fleet, partition)
             epoch = max([above_epoch, *(plan.epoch for plan in history)]) + 1
-            claim = self._claim_after(_newest(history), fleet, epoch)
-            await self._stage.send(FLEET_PLANS, [claim])
+            run_id, now = self._stage.settings.run_id, self._stage.clock.now()
+            claimed = claim(_newest(history), run_id, fleet.id, self._owner, epoch, now)
+            await self._stage.send(FLEET_PLANS, [claimed])
             for plan in await self._history(fleet, partition):
                 if plan.epoch == epoch:
                     if plan.owner == self._owner:
-                        return claim
+                        return claimed
                     break
         raise NotOwnedError(f"fleet {fleet.id} is claimed by others")
-
-    def _claim_after(self, last: FleetPlan | None, fleet: Fleet, epoch: int) -> FleetPlan:
-        numbering = {
-            "kind": "claim",
-            "epoch": epoch,
-            "sequence": 0,
-            "revision": 0,
-            "owner": self._owner,
-            "issued_at": self._stage.clock.now(),
-            "explanation": f"planned by {self._owner} from epoch {epoch} on",
-        }
-        if last is not None:
-            return last.model_copy(update=numbering)
-        run_id = self._stage.settings.run_id
-        return FleetPlan.model_validate({"run_id": run_id, "fleet_id": fleet.id, "mode": "hold", **numbering})
 
     async def _history(self, fleet: Fleet, partition: int) -> list[FleetPlan]:
         plans = await self._all(self._plans, partition)

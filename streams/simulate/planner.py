@@ -19,6 +19,7 @@ from schemas.envelope import Record
 from schemas.fleet import FleetFile
 from schemas.plan import FleetPlan
 from schemas.signals import EventSignal, PriceSignal
+from streams.policy.claim import claim
 from streams.policy.desk import Desk, PolicyName
 from streams.policy.optimise import optimise
 from streams.policy.problem import Foresight
@@ -118,23 +119,9 @@ class Planner:
             self._take(record)
 
     def _claim(self, above_epoch: int) -> FleetPlan:
-        """The record by which a planner takes the fleet on; it carries the last plan on. As `policy.ownership`."""
         epoch = above_epoch + 1
-        owner = f"planner-{epoch}"
-        numbering = {
-            "kind": "claim",
-            "epoch": epoch,
-            "sequence": 0,
-            "revision": 0,
-            "owner": owner,
-            "issued_at": self._bus.now(),
-            "explanation": f"planned by {owner} from epoch {epoch} on",
-        }
-        if self._plan is None:
-            known = {"run_id": self._run_id, "fleet_id": self._fleet.id, "mode": "hold"}
-            self._plan = FleetPlan.model_validate({**known, **numbering})
-        else:
-            self._plan = self._plan.model_copy(update=numbering)
+        now = self._bus.now()
+        self._plan = claim(self._plan, self._run_id, self._fleet.id, f"planner-{epoch}", epoch, now)
         self._bus.put(FLEET_PLANS.name, self._plan)
         return self._plan
 
