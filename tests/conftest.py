@@ -97,12 +97,20 @@ def any_migrated_dsn(request: pytest.FixtureRequest, any_postgres_dsn: str) -> I
 
 
 @contextmanager
-def _database(server_dsn: str, template: str = "template1") -> Iterator[str]:
+def _database(server_dsn: str, template: str = "template0") -> Iterator[str]:
+    """A database with the extension that the server has, if it has it.
+
+    Not a copy of template1: TimescaleDB's workers are connected to it where it has the extension.
+    """
     name = f"test_{uuid4().hex}"
     names = (sql.Identifier(name), sql.Identifier(template))
+    dsn = make_conninfo(server_dsn, dbname=name)
     with psycopg.connect(server_dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(*names))
-        yield make_conninfo(server_dsn, dbname=name)
+        if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'timescaledb'").rowcount:
+            with psycopg.connect(dsn, autocommit=True) as fresh:
+                fresh.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        yield dsn
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
