@@ -133,7 +133,7 @@ def _falls(wanted: Throttle, sent: Sent | None, limits: Limits, now: datetime) -
     if sent.answered:
         lower = wanted.target_power_watts < sent.command.target_power_watts
         return lower and _changed(wanted, sent.command, limits, now)
-    return sent.attempts < _ATTEMPTS and sent.before_watts > wanted.target_power_watts
+    return sent.attempts < _ATTEMPTS and _may_hold_watts(sent) > wanted.target_power_watts
 
 
 def _may_hold_watts(sent: Sent | None) -> float:

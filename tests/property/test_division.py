@@ -1,7 +1,7 @@
 """A target divided among sites anew, again and again, over a bus that loses commands and answers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schemas.command import Throttle
@@ -25,7 +25,19 @@ def divided(among: tuple[float, ...], sequence: int) -> FleetPlan:
 fates = st.tuples(*[st.sampled_from(["well", "well", "lost", "unanswered", "overtaken"])] * len(SITES))
 
 
+WELL = ("well", "well", "well")
+# A rise that was taken on but not answered, and a fall of the same site that is lost.
+RISE_UNANSWERED = [
+    ((1.0, 1.0, 0.5), WELL),
+    ((1.0, 0.5, 1.0), WELL),
+    ((0.5, 1.0, 1.0), WELL),
+    ((1.0, 1.0, 1.0), ("well", "well", "unanswered")),
+    ((1.0, 1.0, 0.5), ("well", "well", "lost")),
+]
+
+
 @given(steps=st.lists(st.tuples(parts, fates), max_size=20))
+@example(steps=RISE_UNANSWERED)
 def test_sites_never_hold_more_together_than_was_asked_whatever_is_lost(
     steps: list[tuple[tuple[float, ...], tuple[str, ...]]],
 ) -> None:
